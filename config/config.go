@@ -1,0 +1,70 @@
+// Package config holds the settings of a node, where they come from, and what they mean. Settings come from a YAML
+// file, then the environment (BARRAGE_ and the name in capitals, dots and dashes as underscores), then flags; the
+// later one wins. An unknown key is an error that names the nearest known one.
+package config
+
+import "time"
+
+// Config is everything that can be set for one node. Default gives the embedded defaults.
+type Config struct {
+	// Listen is the address for clients, pages and metrics. Without authentication it must be a loopback address
+	// unless Open is set.
+	Listen string
+	// Name is the node's name in welcomes, logs and metrics; it must be unique in the cluster. Empty means the
+	// host's name followed by a random suffix.
+	Name string
+	// Data is the folder for what this node stores itself; it is created when missing.
+	Data string
+	// Journal is memory:, sqlite:PATH or postgres://…; empty means sqlite:DATA/journal.db.
+	Journal string
+	// Broker is local:, redis://…, redis-sentinel://… or redis-cluster://….
+	Broker string
+	// Open allows listening on other than loopback addresses although anyone who can connect may read and publish.
+	Open bool
+	// Origins lists the origins (scheme://host[:port]) besides the node's own whose pages may connect; "*" allows all.
+	Origins []string
+	// TrustedProxies lists addresses and prefixes (CIDR) whose X-Forwarded-For is believed.
+	TrustedProxies []string
+
+	Limits  Limits
+	History History
+	Log     Log
+}
+
+// Limits bounds what clients may use.
+type Limits struct {
+	// Message is the largest message a client may send, in bytes.
+	Message int
+	// Connections is the most connections of the node; 0 means no limit.
+	Connections int
+	// ConnectionsPerAddress is the most connections of one client address; 0 means no limit.
+	ConnectionsPerAddress int
+	// Handshake is how long a client may take from connecting to the end of its upgrade request.
+	Handshake time.Duration
+	// Ping is how often an idle connection is pinged.
+	Ping time.Duration
+	// Pong is how long after a ping something must arrive.
+	Pong time.Duration
+	// Write is how long a client may take no bytes at all before it is closed.
+	Write time.Duration
+	// Drain is how long SIGTERM waits for connections to end before the process exits.
+	Drain time.Duration
+}
+
+// History says what channels keep.
+type History struct {
+	// Count keeps the last Count messages of each channel; 0 means no limit.
+	Count int64
+	// Age keeps messages younger than this; 0 means no limit.
+	Age time.Duration
+	// Trim is how often older messages are removed.
+	Trim time.Duration
+}
+
+// Log says how the node logs.
+type Log struct {
+	// Level is debug, info, warn or error.
+	Level string
+	// Format is text or json.
+	Format string
+}
