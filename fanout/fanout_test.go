@@ -132,7 +132,7 @@ func (h *history) Want(w Want) {
 	h.wants++
 	if w.Seq < h.oldest {
 		next := h.oldest
-		go w.Gone(next, frame(noticeSeq, 0, 3))
+		go w.Gone(next, Notice{Frames: frame(noticeSeq, 0, 3)})
 		return
 	}
 	p := NewPage(w.Seq, 0, 0)
@@ -238,7 +238,7 @@ func TestRestartMovesEveryMemberWithANotice(t *testing.T) {
 		socks[0].stall()
 		feed.Append(Entry{frame(3, 0, 1), 0})
 		synctest.Wait()
-		feed.Restart(2, frame(noticeSeq, 0, 0))
+		feed.Restart(2, Notice{Frames: frame(noticeSeq, 0, 0)})
 		feed.Append(Entry{frame(2, 0, 1), 0})
 		synctest.Wait()
 		socks[0].release()

@@ -40,6 +40,13 @@ func NewFeed(w *Writers, p Pager, next Seq) *Feed {
 	return &Feed{log: newLog(next), pager: p, writers: w}
 }
 
+// Notice is what a member is told when its cursor is moved by others: ready frames, after which it goes on, or, with
+// End, after which its connection ends.
+type Notice struct {
+	Frames []byte
+	End    bool
+}
+
 // Entry is one frame to append.
 type Entry struct {
 	Frame  []byte
@@ -58,8 +65,8 @@ func (f *Feed) Append(entries ...Entry) {
 }
 
 // Restart empties the log and numbers the next entry next. All members' cursors become void: each is sent notice
-// (ready frames, or nil) and continues with entry next. Answers to older wants are ignored.
-func (f *Feed) Restart(next Seq, notice []byte) {
+// and continues with entry next. Answers to older wants are ignored.
+func (f *Feed) Restart(next Seq, notice Notice) {
 	f.log.mu.Lock()
 	f.log.restart(next)
 	f.log.mu.Unlock()

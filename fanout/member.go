@@ -84,9 +84,9 @@ func (w Want) Supply(p *Page) {
 	w.answer(func(m *Member) { m.page = p })
 }
 
-// Gone answers that the entries from the one wanted to next-1 do not exist any more: notice (ready frames, or nil) is
-// sent, then the entries from next on.
-func (w Want) Gone(next Seq, notice []byte) {
+// Gone answers that the entries from the one wanted to next-1 do not exist any more: notice is sent, then the entries
+// from next on.
+func (w Want) Gone(next Seq, notice Notice) {
 	w.answer(func(m *Member) { m.place(next, notice) })
 }
 
@@ -104,7 +104,7 @@ func (w Want) answer(fn func(*Member)) {
 }
 
 // jump moves m to entry next of the log's present life.
-func (m *Member) jump(next Seq, notice []byte) {
+func (m *Member) jump(next Seq, notice Notice) {
 	m.feed.log.mu.Lock()
 	present := m.feed.log.life
 	m.feed.log.mu.Unlock()
@@ -119,10 +119,11 @@ func (m *Member) jump(next Seq, notice []byte) {
 }
 
 // place moves the cursor. The outlet is locked.
-func (m *Member) place(next Seq, notice []byte) {
+func (m *Member) place(next Seq, notice Notice) {
 	m.page, m.waiting, m.next = nil, false, next
 	if !m.out.ending && !m.out.ended {
-		m.out.pending = append(m.out.pending, notice...)
+		m.out.pending = append(m.out.pending, notice.Frames...)
+		m.out.ending = notice.End
 	}
 }
 
