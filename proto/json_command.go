@@ -48,15 +48,15 @@ func (k CommandKind) String() string {
 	return "unknown"
 }
 
-// keys lists the keys that a command knows, for people.
+// keys says which keys a command knows, for people.
 func (k CommandKind) keys() string {
 	switch k {
 	case CommandPublish:
-		return "data and id"
+		return "known are data and id"
 	case CommandHistory:
-		return "since, before, limit and id"
+		return "known are since, before, limit and id"
 	}
-	return "id"
+	return "only id is known"
 }
 
 // Command is one line of a client on /ws.
@@ -212,7 +212,7 @@ func (p *commandParser) field(key []byte) *Error {
 		p.cmd.Limit = int(n)
 		return err
 	default:
-		p.fail("unknown key %s in %s; known are %s", quoteShort(key), kind, kind.keys())
+		p.fail("unknown key %s in %s; %s", quoteShort(key), kind, kind.keys())
 		return p.value()
 	}
 }

@@ -67,7 +67,7 @@ func TestParseCommandRefuses(t *testing.T) {
 		{`{"publish":{}}`, "", `publish has no data; give it any JSON value as data`},
 		{`{"publish":{"id":"x"}}`, "x", `publish has no data; give it any JSON value as data`},
 		{`{"publish":{"data":1,"to":"me","id":"x"}}`, "x", `unknown key "to" in publish; known are data and id`},
-		{`{"ping":{"data":1}}`, "", `unknown key "data" in ping; known are id`},
+		{`{"ping":{"data":1}}`, "", `unknown key "data" in ping; only id is known`},
 		{`{"history":{"from":1}}`, "", `unknown key "from" in history; known are since, before, limit and id`},
 		{`{"publish":{"data":1,"data":1,"id":"x"}}`, "x", `publish has the key "data" twice`},
 		{`{"publish":{"data":1,"id":"x","id":"y"}}`, "y", `publish has the key "id" twice`},

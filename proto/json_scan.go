@@ -198,11 +198,16 @@ func (s *scanner) text() (raw []byte, escaped bool, err *Error) {
 	s.pos++ // '"'
 	start := s.pos
 	b := s.b
-	for s.pos < len(b) {
-		c := b[s.pos]
-		switch {
-		case plain[c]:
-			s.pos++
+	for {
+		i := s.pos
+		for i < len(b) && plain[b[i]] {
+			i++
+		}
+		s.pos = i
+		if i == len(b) {
+			return nil, false, s.bad("expected the closing '\"' of a string")
+		}
+		switch c := b[i]; {
 		case c == '"':
 			s.pos++
 			return b[start : s.pos-1], escaped, nil
@@ -221,7 +226,6 @@ func (s *scanner) text() (raw []byte, escaped bool, err *Error) {
 			s.pos += n
 		}
 	}
-	return nil, false, s.bad("expected the closing '\"' of a string")
 }
 
 // escape passes a backslash and what belongs to it.
