@@ -62,17 +62,22 @@ func (h *Hub) Local() map[string]int {
 	return counts
 }
 
-// Tail returns the newest messages of a channel from offset from on, if they are in memory, with the position they lead to.
-func (h *Hub) Tail(name string, from proto.Offset) (messages []proto.Message, p proto.Position, ok bool) {
+// Tail returns messages of a channel that are in memory. pick is told the oldest offset in memory and the head, and says which
+// range it wants, [from, to), within those bounds; ok is false when it wants none or the channel is not open here.
+func (h *Hub) Tail(name string, pick func(first proto.Offset, head proto.Position) (from, to proto.Offset, ok bool)) (messages []proto.Message, head proto.Position, ok bool) {
 	c := h.lookup(name)
 	if c == nil {
-		return nil, p, false
+		return nil, head, false
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.seq.IsOpen() {
-		return nil, p, false
+		return nil, head, false
 	}
-	messages, ok = c.tail.from(from)
-	return append([]proto.Message(nil), messages...), c.seq.Position(), ok
+	first := c.tail.first()
+	from, to, ok := pick(first, c.seq.Position())
+	if !ok || from < first || to > c.tail.next || from > to {
+		return nil, head, false
+	}
+	return append([]proto.Message(nil), c.tail.messages[from-first:to-first]...), c.seq.Position(), true
 }
