@@ -7,6 +7,7 @@ package memory
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sort"
 	"sync"
@@ -98,12 +99,10 @@ func (j *Journal) Trim(ctx context.Context, p journal.Retention) (removed int64,
 	if p.Everything() {
 		return 0, nil
 	}
-	j.mu.RLock()
-	names := make([]string, 0, len(j.channels))
-	for name := range j.channels {
-		names = append(names, name)
+	names, err := j.names(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("memory: trim: %w", err)
 	}
-	j.mu.RUnlock()
 	for _, name := range names {
 		for more := true; more; {
 			n, err := j.trimStep(ctx, name, p)
@@ -115,6 +114,12 @@ func (j *Journal) Trim(ctx context.Context, p journal.Retention) (removed int64,
 		}
 	}
 	return removed, nil
+}
+
+func (j *Journal) names(ctx context.Context) ([]string, error) {
+	j.mu.RLock()
+	defer j.mu.RUnlock()
+	return slices.Collect(maps.Keys(j.channels)), j.refuse(ctx)
 }
 
 // trimStep is how many messages are removed at a time.
