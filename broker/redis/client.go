@@ -24,26 +24,40 @@ const (
 // topologyEvery is how often masters are looked up although nothing seems to have changed.
 const topologyEvery = 10 * time.Second
 
-// run owns the client: it makes one, lets all partitions work with it, and replaces it when nothing works for long.
+// run makes clients, one after the other, and lets all partitions work with them.
 func (b *Broker) run(ctx context.Context) {
 	pause := b.o.backoff()
-	for ctx.Err() == nil {
-		client, err := rueidis.NewClient(b.clientOption(ctx))
-		if err == nil {
-			pause.reset()
-			b.work(ctx, client)
-		}
-		if client != nil {
-			client.Close()
+	for {
+		err := b.life(ctx)
+		if ctx.Err() != nil {
+			return
 		}
 		if err != nil {
 			b.health.reportAll(err)
+		} else {
+			pause.reset()
 		}
 		select {
 		case <-ctx.Done():
+			return
 		case <-time.After(pause.next()):
 		}
 	}
+}
+
+// life is that of one client. Its error is why there is none.
+func (b *Broker) life(ctx context.Context) error {
+	var s sockets
+	defer s.close()
+	defer context.AfterFunc(ctx, s.close)()
+	client, err := rueidis.NewClient(b.clientOption(ctx, &s))
+	if client != nil { // there may be one in spite of an error
+		defer client.Close()
+	}
+	if err == nil {
+		b.work(ctx, client)
+	}
+	return err
 }
 
 // work runs all partitions until ctx ends or nothing has worked for rebuildAfter.
@@ -70,7 +84,7 @@ func (b *Broker) work(ctx context.Context, client rueidis.Client) {
 }
 
 // clientOption translates the target. Every wait of the client is bounded by ProbeTimeout.
-func (b *Broker) clientOption(ctx context.Context) rueidis.ClientOption {
+func (b *Broker) clientOption(ctx context.Context, s *sockets) rueidis.ClientOption {
 	t := b.target
 	dialer := net.Dialer{Timeout: b.o.ProbeTimeout, KeepAlive: b.o.ProbeEvery}
 	option := rueidis.ClientOption{
@@ -89,7 +103,7 @@ func (b *Broker) clientOption(ctx context.Context) rueidis.ClientOption {
 		WriteBufferEachConn: connBuffer,
 		RingScaleEachConn:   connRing,
 		DialCtxFn: func(dialing context.Context, addr string, d *net.Dialer, secure *tls.Config) (net.Conn, error) {
-			return b.sockets.dial(ctx, dialing, addr, d, secure)
+			return s.dial(ctx, dialing, addr, d, secure)
 		},
 	}
 	switch t.kind {
@@ -118,7 +132,8 @@ func clientName(node string) string {
 	return string(name)
 }
 
-// sockets knows all connections of a broker, so that closing the broker can end every wait of the client at once.
+// sockets knows all connections of one client. Closing them ends every wait of the client at once, and whatever it has
+// left running: a client for a cluster looks at the servers again up to a second after its own end.
 type sockets struct {
 	mu     sync.Mutex
 	open   map[*socket]bool

@@ -122,7 +122,6 @@ type Broker struct {
 	health   *health
 	count    counters
 
-	sockets sockets
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 }
@@ -150,7 +149,6 @@ func Open(url string, o Options) (*Broker, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	b.cancel = cancel
-	context.AfterFunc(ctx, b.sockets.close)
 	b.running.Go(func() { b.run(ctx) })
 	return b, nil
 }
@@ -194,6 +192,7 @@ func (b *Broker) State() broker.State { return b.health.state() }
 func (b *Broker) Shared() bool { return true }
 
 // Close implements broker.Broker. It does not wait for Redis; payloads that are still queued are dropped and counted.
+// With a Redis Cluster a goroutine of the client may sleep for up to a second longer; it does nothing when it wakes.
 // It must not be called from the Handler.
 func (b *Broker) Close(ctx context.Context) error {
 	b.health.close()
