@@ -1,9 +1,7 @@
 package main
 
 import (
-	"context"
 	"crypto/rand"
-	"errors"
 	"io"
 	"log/slog"
 	"os"
@@ -67,9 +65,4 @@ func newLogger(w io.Writer, settings config.Log) *slog.Logger {
 		return slog.New(slog.NewJSONHandler(w, options))
 	}
 	return slog.New(slog.NewTextHandler(w, options))
-}
-
-// runServe runs a node until ctx ends.
-func runServe(ctx context.Context, cfg config.Config, out io.Writer, log *slog.Logger) error {
-	return errors.New("not wired yet")
 }
