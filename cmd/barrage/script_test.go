@@ -76,20 +76,42 @@ func field(ts *testscript.TestScript, _ bool, args []string) {
 
 func itoa(n int) string { return strconv.Itoa(n) }
 
-// Ctrl-C ends a command that would go on for ever, with exit code 130.
-func TestInterrupt(t *testing.T) {
-	_, url, stop := startFakeNode()
-	defer stop()
+// command prepares barrage, which is this test's own program under another name.
+func command(t *testing.T, args ...string) *exec.Cmd {
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
-	barrage := filepath.Join(dir, "barrage")
+	barrage := filepath.Join(t.TempDir(), "barrage")
 	if err := os.Symlink(self, barrage); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(barrage, "sub", "room", "--url", url)
+	return exec.CommandContext(t.Context(), barrage, args...)
+}
+
+// A publisher that waits for its next line notices at once that the server sent it away.
+func TestPubEndsWithItsConnection(t *testing.T) {
+	_, url, stop := startFakeNode()
+	defer stop()
+	cmd := command(t, "pub", "room", "--url", url+"/closing")
+	stdin, err := cmd.StdinPipe() // stays open and silent
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stdin.Close()
+	timer := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() })
+	defer timer.Stop()
+	output, _ := cmd.CombinedOutput()
+	if code := cmd.ProcessState.ExitCode(); code != exitConnection || string(output) != "barrage: close 3500: not you\n" {
+		t.Errorf("a publisher that is sent away ends with exit code %d and says why, got %d, %s", exitConnection, code, output)
+	}
+}
+
+// Ctrl-C ends a command that would go on for ever, with exit code 130.
+func TestInterrupt(t *testing.T) {
+	_, url, stop := startFakeNode()
+	defer stop()
+	cmd := command(t, "sub", "room", "--url", url)
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
