@@ -3,6 +3,7 @@
 package web_test
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"os/exec"
@@ -13,6 +14,7 @@ import (
 
 	"barrage/web/webtest"
 
+	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 )
 
@@ -141,6 +143,26 @@ func TestAHiddenPageAnimatesNothing(t *testing.T) {
 	p.until(`[...document.querySelectorAll('#rows .text')].at(-1)?.textContent === 'from the other side'`, "the chat is complete once it is looked at")
 	rows := p.rows()
 	wantRun(t, rows[:len(rows)-1], 600-len(rows)+2, 600)
+}
+
+func TestLessMotionIsHonoured(t *testing.T) {
+	p := open(t, "/", 1280, 760, nil)
+	p.do(func(ctx context.Context, _ *chromedp.Target) (chromedp.Void, error) {
+		_, err := chromedp.Call(ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+			Features: []*emulation.MediaFeature{{Name: "prefers-reduced-motion", Value: "reduce"}},
+		})
+		return chromedp.Void{}, err
+	})
+	p.until(`matchMedia('(prefers-reduced-motion: reduce)').matches`, "the browser asks for less motion")
+	p.Publish("lobby", "bot", "still")
+	p.until(`document.querySelector('.bullet:not(.idle)')`, "the message is shown on the stage")
+	if moved := eval[float64](p, `new Promise((done) => {
+		const e = document.querySelector('.bullet:not(.idle)');
+		const x = e.getBoundingClientRect().left;
+		setTimeout(() => done(Math.abs(e.getBoundingClientRect().left - x)), 300);
+	})`); moved != 0 {
+		t.Errorf("the message moved by %.0f px; it must stand still", moved)
+	}
 }
 
 func TestAPhoneHasNoHorizontalScroll(t *testing.T) {
