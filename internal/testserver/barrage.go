@@ -55,7 +55,8 @@ type NodeOptions struct {
 	Name string
 	// Journal and Broker are --journal and --broker; empty leaves the defaults.
 	Journal, Broker string
-	// Data is --data; empty means a temporary folder that is removed by Close.
+	// Data is --data; empty leaves the default, barrage-data in the working folder, which is a temporary one of
+	// this node that Close removes.
 	Data string
 	// Args are appended to the command line.
 	Args []string
@@ -113,9 +114,6 @@ func LaunchNode(o NodeOptions) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	if o.Data == "" {
-		o.Data = filepath.Join(dir, "data")
-	}
 	n := &Node{options: o, addr: fmt.Sprintf("127.0.0.1:%d", port), dir: dir}
 	if n.logs, err = newLogFile(dir, "node.log"); err == nil {
 		err = n.launch()
@@ -132,8 +130,9 @@ func (n *Node) launch() error {
 	if err != nil {
 		return err
 	}
-	args := []string{"serve", "--listen", n.addr, "--data", n.options.Data}
-	for _, f := range [][2]string{{"--name", n.options.Name}, {"--journal", n.options.Journal}, {"--broker", n.options.Broker}} {
+	o := n.options
+	args := []string{"serve", "--listen", n.addr}
+	for _, f := range [][2]string{{"--name", o.Name}, {"--data", o.Data}, {"--journal", o.Journal}, {"--broker", o.Broker}} {
 		if f[1] != "" {
 			args = append(args, f[0], f[1])
 		}
@@ -178,7 +177,12 @@ func (n *Node) URL() string { return "http://" + n.addr }
 func (n *Node) PID() int { return n.cmd.Process.Pid }
 
 // Data is the node's data folder.
-func (n *Node) Data() string { return n.options.Data }
+func (n *Node) Data() string {
+	if n.options.Data != "" {
+		return n.options.Data
+	}
+	return filepath.Join(n.dir, "barrage-data")
+}
 
 // Logs returns everything that the node printed, over all its restarts.
 func (n *Node) Logs() string { return n.logs.text() }
