@@ -333,7 +333,7 @@ func TestPostgreSQLMayRestartUnderLoad(t *testing.T) {
 // refusedOrWaiting publishes without a journal, which is refused with an error to be retried, or not answered yet.
 func refusedOrWaiting(t *testing.T, c *testserver.NodeCluster) {
 	t.Helper()
-	client, err := Dial(c.Nodes[1].URL(), "/ws/room?echo=0", nil)
+	client, err := Dial(c.Nodes[1].URL(), "/ws/elsewhere?echo=0", nil)
 	if err != nil {
 		return // a node without its journal need not take new connections
 	}
