@@ -1,11 +1,20 @@
 // Package config holds the settings of a node, where they come from, and what they mean. Settings come from a YAML
-// file, then the environment (BARRAGE_ and the name in capitals, dots and dashes as underscores), then flags; the
-// later one wins. An unknown key is an error that names the nearest known one.
+// file, then the environment (BARRAGE_ and the name in capitals, dots as underscores), then flags; the later one wins.
+// An unknown key is an error that names the nearest known one.
+//
+// Load only reads; Config.Validate says whether what was read makes sense together. Both report every problem they
+// find, each as one sentence. Nothing here opens a network connection or creates a file.
 package config
 
-import "time"
+import (
+	"path/filepath"
+	"time"
+)
 
-// Config is everything that can be set for one node. Default gives the embedded defaults.
+//go:generate go run ../cmd/barrage config reference --output ../docs/settings.md
+
+// Config is everything that can be set for one node. Default gives the embedded defaults. The table in settings.go
+// gives each field its name, unit and documentation.
 type Config struct {
 	// Listen is the address for clients, pages and metrics. Without authentication it must be a loopback address
 	// unless Open is set.
@@ -33,7 +42,7 @@ type Config struct {
 
 // Limits bounds what clients may use.
 type Limits struct {
-	// Message is the largest message a client may send, in bytes.
+	// Message is the largest message a client may send, in bytes; 1 to MaxMessage.
 	Message int
 	// Connections is the most connections of the node; 0 means no limit.
 	Connections int
@@ -47,9 +56,12 @@ type Limits struct {
 	Pong time.Duration
 	// Write is how long a client may take no bytes at all before it is closed.
 	Write time.Duration
-	// Drain is how long SIGTERM waits for connections to end before the process exits.
+	// Drain is how long SIGTERM waits for connections to end before the process exits; 0 means not at all.
 	Drain time.Duration
 }
+
+// MaxMessage is the largest value of Limits.Message, in bytes.
+const MaxMessage = 16 << 20
 
 // History says what channels keep.
 type History struct {
@@ -67,4 +79,37 @@ type Log struct {
 	Level string
 	// Format is text or json.
 	Format string
+}
+
+// Default gives the settings of a node that is told nothing: reachable from its own machine only, with its journal
+// in ./barrage-data.
+func Default() Config {
+	return Config{
+		Listen: "127.0.0.1:8000",
+		Data:   "./barrage-data",
+		Broker: "local:",
+		Limits: Limits{
+			Message:     64 << 10,
+			Connections: 100_000,
+			Handshake:   10 * time.Second,
+			Ping:        25 * time.Second,
+			Pong:        10 * time.Second,
+			Write:       30 * time.Second,
+			Drain:       10 * time.Second,
+		},
+		History: History{
+			Count: 100_000,
+			Age:   30 * 24 * time.Hour,
+			Trim:  time.Minute,
+		},
+		Log: Log{Level: "info", Format: "text"},
+	}
+}
+
+// JournalURL is the journal to open: Journal, or the default place inside Data when that is empty.
+func (c *Config) JournalURL() string {
+	if c.Journal != "" {
+		return c.Journal
+	}
+	return "sqlite:" + filepath.Join(c.Data, "journal.db")
 }

@@ -7,8 +7,11 @@
 //   - The offsets of a channel are 1, 2, 3, … without gaps. A reader that sees offset n sees all of 1..n that
 //     retention has not removed; n+1 is never visible before n. Retention removes only from the front.
 //   - Appends of one call are stored all or none.
-//   - A draft with a key that the channel already holds is not stored again: Append reports the original's
-//     offset and time, and Repeated. A key is remembered as long as its message is kept.
+//   - A draft with a key that the channel already holds, or that an earlier draft of the same call has, is not
+//     stored again: Append reports the original's offset and time, and Repeated. A key is remembered as long as its
+//     message is kept.
+//
+// Writer is the way to append: it gathers what many publishers have into batches.
 //
 // All methods may be called from any goroutine. They block for I/O and honour their context.
 package journal
@@ -16,6 +19,7 @@ package journal
 import (
 	"context"
 	"errors"
+	"math"
 	"time"
 
 	"barrage/proto"
@@ -27,7 +31,7 @@ type Journal interface {
 	// channels may be mixed; at most MaxBatch in one call.
 	//
 	// An error that matches ErrUncertain means that the outcome is unknown: the drafts may have been stored.
-	// Every other error means that nothing was.
+	// Every other error means that nothing was. After an error that matches ErrDraft the same drafts cannot succeed.
 	Append(ctx context.Context, drafts []Draft) (Appended, error)
 
 	// Read returns one page of a channel, with the head that was true in the same snapshot. A channel that
@@ -58,8 +62,16 @@ type Draft struct {
 	Key    string
 	User   string
 	Client string
-	Data   []byte
+	// Data may be empty. The journal may keep it: it must not be changed any more.
+	Data []byte
 }
+
+// Size is the number of bytes that d is counted with in queues: its strings plus a constant for the rest.
+func (d *Draft) Size() int {
+	return draftOverhead + len(d.Channel) + len(d.Key) + len(d.User) + len(d.Client) + len(d.Data)
+}
+
+const draftOverhead = 128
 
 // Stored tells where a draft went.
 type Stored struct {
@@ -83,10 +95,10 @@ type Range struct {
 	From proto.Offset
 	// Backward reads towards the beginning: the page's offsets descend.
 	Backward bool
-	// Limit bounds the number of messages; 0 or more than MaxPage means MaxPage.
+	// Limit bounds the number of messages; 0 or less, or more than MaxPage, means MaxPage.
 	Limit int
-	// MaxBytes stops the page after the message whose Size takes the sum to this or above; 0 means 1 MiB.
-	// A page always holds at least one message when there is one.
+	// MaxBytes stops the page after the message whose Size takes the sum to this or above; 0 or less means
+	// DefaultMaxSize, 1 MiB. A page always holds at least one message when there is one.
 	MaxBytes int
 }
 
@@ -96,7 +108,20 @@ const (
 	DefaultMaxSize = 1 << 20
 )
 
-// Page is a contiguous run of a channel's messages.
+// Bounded returns r with its limits filled in, and an offset that fits a signed integer, as databases have them.
+func (r Range) Bounded() Range {
+	if r.Limit <= 0 || r.Limit > MaxPage {
+		r.Limit = MaxPage
+	}
+	if r.MaxBytes <= 0 {
+		r.MaxBytes = DefaultMaxSize
+	}
+	r.From = min(r.From, math.MaxInt64)
+	return r
+}
+
+// Page is a contiguous run of a channel's messages. Reading forward it starts at Range.From, or later when retention
+// has removed that message; reading backward at Range.From or the head, whichever is less.
 type Page struct {
 	Epoch proto.Epoch
 	// Head is the channel's last offset in the snapshot that Messages were read from.
@@ -118,6 +143,9 @@ type Retention struct {
 	Age time.Duration
 }
 
+// Everything says whether p keeps all messages.
+func (p Retention) Everything() bool { return p.Count <= 0 && p.Age <= 0 }
+
 // Errors that callers tell apart; implementations wrap them with a sentence that says what to do.
 var (
 	// ErrUnavailable: the storage cannot be reached or refuses work for now; try again later.
@@ -130,4 +158,8 @@ var (
 	ErrInUse = errors.New("journal is in use by another process")
 	// ErrURL: the journal URL cannot be understood.
 	ErrURL = errors.New("bad journal URL")
+	// ErrDraft: a draft, or the number of drafts, is nothing that a journal can store.
+	ErrDraft = errors.New("journal cannot store this")
+	// ErrClosed: the journal or the Writer has been closed.
+	ErrClosed = errors.New("journal is closed")
 )

@@ -1,0 +1,309 @@
+package channel
+
+import (
+	"container/list"
+	"context"
+	"sync"
+	"time"
+
+	"barrage/fanout"
+	"barrage/journal"
+	"barrage/proto"
+)
+
+// Bounds of pages.
+const (
+	pageMessages  = 256      // a page begins at a multiple of this, so that members that are near share it
+	pageCacheSize = 32 << 20 // bytes of pages kept for the next member
+	pageReaders   = 4
+)
+
+// pager answers the wants of one feed.
+type pager struct {
+	c      *Channel
+	format int
+}
+
+// Want takes note; see fanout.Pager.
+func (p *pager) Want(w fanout.Want) {
+	p.c.hub.pages.ask(pageKey{p.c, p.format, pageIndex(proto.Offset(w.Seq))}, want{member: w, offset: proto.Offset(w.Seq)})
+}
+
+func pageIndex(o proto.Offset) uint64 { return uint64(o-1) / pageMessages }
+
+// pageKey names a page: a stretch of one channel in one wire format.
+type pageKey struct {
+	c      *Channel
+	format int
+	index  uint64
+}
+
+// want is one member that needs a page, or one that is joining and needs to know whether there is one.
+type want struct {
+	offset proto.Offset
+	member fanout.Want
+	join   *joining // nil for a member
+}
+
+// pages reads pages for members that are behind memory. However many members want a page, it is read once; a page that was read
+// is kept for those who come next, as far as the cache's bound allows.
+type pages struct {
+	hub *Hub
+
+	mu    sync.Mutex
+	wake  sync.Cond
+	wants map[pageKey][]want // owner: mu; bounded by the number of members
+	queue []pageKey          // owner: mu; the keys of wants that nobody works on
+	ended bool               // owner: mu
+	cache pageCache          // owner: mu
+	wg    sync.WaitGroup
+}
+
+func newPages(h *Hub) *pages {
+	p := &pages{hub: h, wants: map[pageKey][]want{}, cache: newPageCache(pageCacheSize)}
+	p.wake.L = &p.mu
+	for range pageReaders {
+		p.wg.Go(p.work)
+	}
+	return p
+}
+
+func (p *pages) close() {
+	p.mu.Lock()
+	p.ended = true
+	p.mu.Unlock()
+	p.wake.Broadcast()
+	p.wg.Wait()
+}
+
+// probe asks whether the journal still holds offset for a member that is joining.
+func (p *pages) probe(c *Channel, j *joining, offset proto.Offset) {
+	p.ask(pageKey{c, j.Format, pageIndex(offset)}, want{offset: offset, join: j})
+}
+
+func (p *pages) ask(k pageKey, w want) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, known := p.wants[k]; !known {
+		p.queue = append(p.queue, k)
+		p.wake.Signal()
+	}
+	p.wants[k] = append(p.wants[k], w)
+}
+
+// take waits for a page that is wanted.
+func (p *pages) take() (k pageKey, cached *keptPage, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for len(p.queue) == 0 {
+		if p.ended {
+			return pageKey{}, nil, false
+		}
+		p.wake.Wait()
+	}
+	k = p.queue[0]
+	p.queue = p.queue[1:]
+	return k, p.cache.get(k), !p.ended
+}
+
+// finish returns everyone who wants k by now, and keeps the page for others.
+func (p *pages) finish(k pageKey, kept *keptPage) []want {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if kept != nil {
+		p.cache.put(k, kept)
+	}
+	ws := p.wants[k]
+	delete(p.wants, k)
+	return ws
+}
+
+func (p *pages) work() {
+	for {
+		k, cached, ok := p.take()
+		if !ok {
+			return
+		}
+		ws := p.finish(k, nil)
+		for len(ws) > 0 {
+			ws = p.serve(k, cached, ws)
+			cached = nil
+		}
+	}
+}
+
+// serve answers those of ws that one page can answer and returns the rest.
+func (p *pages) serve(k pageKey, kept *keptPage, ws []want) (rest []want) {
+	if kept == nil || !kept.serves(ws[0].offset) {
+		var err error
+		if kept, err = p.load(k, ws[0].offset); err != nil {
+			p.hub.log.Debug("reading a page failed", "channel", k.c.name, "error", err)
+			time.AfterFunc(p.hub.retryPages, func() {
+				for _, w := range ws {
+					p.ask(k, w)
+				}
+			})
+			return nil
+		}
+		p.finishKeep(k, kept)
+	}
+	for _, w := range ws {
+		if !kept.answer(p.hub, k, w) {
+			rest = append(rest, w)
+		}
+	}
+	if len(rest) == len(ws) {
+		// The journal changed its epoch: the channel will find out and void these wants; ask again in case it does not.
+		time.AfterFunc(p.hub.retryPages, func() {
+			for _, w := range rest {
+				p.ask(k, w)
+			}
+		})
+		return nil
+	}
+	return rest
+}
+
+func (p *pages) finishKeep(k pageKey, kept *keptPage) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cache.put(k, kept)
+}
+
+// load makes the page of k that holds offset: from the tail in memory, or from the journal.
+func (p *pages) load(k pageKey, offset proto.Offset) (*keptPage, error) {
+	first := proto.Offset(k.index*pageMessages + 1)
+	k.c.mu.Lock()
+	pos := k.c.seq.Position()
+	messages, ok := k.c.tail.from(max(first, k.c.tail.first()))
+	if ok = ok && offset >= k.c.tail.first(); ok {
+		messages = append([]proto.Message(nil), messages[:min(len(messages), pageMessages)]...)
+	}
+	k.c.mu.Unlock()
+	if ok {
+		return p.encode(k.format, journal.Page{Epoch: pos.Epoch, Head: pos.Offset, Messages: messages}), nil
+	}
+	page, err := p.read(k, first)
+	if err != nil {
+		return nil, err
+	}
+	if n := len(page.Messages); n > 0 && page.Messages[n-1].Offset < offset && page.Head >= offset {
+		if page, err = p.read(k, offset); err != nil { // large messages: the aligned page ended too early
+			return nil, err
+		}
+	}
+	return p.encode(k.format, page), nil
+}
+
+func (p *pages) read(k pageKey, from proto.Offset) (journal.Page, error) {
+	ctx, cancel := context.WithTimeout(p.hub.ctx, p.hub.readTimeout)
+	defer cancel()
+	p.hub.stats.PageReads.Add(1)
+	return p.hub.store.Read(ctx, k.c.name, journal.Range{From: from, Limit: pageMessages})
+}
+
+func (p *pages) encode(format int, page journal.Page) *keptPage {
+	kept := &keptPage{epoch: page.Epoch, head: page.Head, oldest: page.Head + 1}
+	if len(page.Messages) == 0 {
+		return kept
+	}
+	kept.oldest = page.Messages[0].Offset
+	entries := p.hub.encode(format, page.Messages)
+	size := 0
+	for _, e := range entries {
+		size += len(e.Frame)
+	}
+	kept.page = fanout.NewPage(fanout.Seq(kept.oldest), size, len(entries))
+	for _, e := range entries {
+		kept.page.Add(e.Frame, e.Sender)
+	}
+	return kept
+}
+
+// keptPage is a page with what else was true when it was read.
+type keptPage struct {
+	epoch  proto.Epoch
+	head   proto.Offset
+	oldest proto.Offset // the first offset at or after the page's beginning that exists
+	page   *fanout.Page // nil when nothing does
+}
+
+// serves says whether the page settles what is at offset.
+func (kp *keptPage) serves(offset proto.Offset) bool {
+	return kp.page != nil && offset < proto.Offset(kp.page.Next())
+}
+
+// answer tells w what the page says. It reports false when the page cannot answer w.
+func (kp *keptPage) answer(h *Hub, k pageKey, w want) bool {
+	k.c.mu.Lock()
+	epoch := k.c.seq.epoch
+	k.c.mu.Unlock()
+	if kp.epoch != epoch {
+		k.c.suspect()
+		return false
+	}
+	if kp.page != nil && w.offset >= proto.Offset(kp.page.Next()) {
+		return false
+	}
+	if w.offset > kp.head && w.join == nil {
+		k.c.suspect() // behind our log and beyond the journal's head: the journal went back
+		return false
+	}
+	if w.join != nil {
+		k.c.oldestIs(w.join, max(kp.oldest, 1))
+		return true
+	}
+	if w.offset >= kp.oldest {
+		w.member.Supply(kp.page)
+		return true
+	}
+	h.stats.Missed.Add(1)
+	p := proto.Position{Epoch: kp.epoch, Offset: kp.oldest - 1}
+	w.member.Gone(fanout.Seq(kp.oldest), h.codecs[k.format].Reset(p, "you were so far behind that the messages before this offset are no longer kept"))
+	return true
+}
+
+// pageCache keeps the pages used last, up to a number of bytes. Its owner locks.
+type pageCache struct {
+	limit, size int
+	order       *list.List // of *cacheEntry, the one used last in front
+	byKey       map[pageKey]*list.Element
+}
+
+type cacheEntry struct {
+	key  pageKey
+	page *keptPage
+}
+
+func newPageCache(limit int) pageCache {
+	return pageCache{limit: limit, order: list.New(), byKey: map[pageKey]*list.Element{}}
+}
+
+func (c *pageCache) get(k pageKey) *keptPage {
+	e := c.byKey[k]
+	if e == nil {
+		return nil
+	}
+	c.order.MoveToFront(e)
+	return e.Value.(*cacheEntry).page
+}
+
+func (c *pageCache) put(k pageKey, p *keptPage) {
+	if p.page == nil {
+		return
+	}
+	if e := c.byKey[k]; e != nil {
+		c.remove(e)
+	}
+	c.byKey[k] = c.order.PushFront(&cacheEntry{k, p})
+	c.size += p.page.Size()
+	for c.size > c.limit {
+		c.remove(c.order.Back())
+	}
+}
+
+func (c *pageCache) remove(e *list.Element) {
+	old := c.order.Remove(e).(*cacheEntry)
+	delete(c.byKey, old.key)
+	c.size -= old.page.page.Size()
+}

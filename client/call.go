@@ -1,0 +1,350 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"barrage/proto"
+)
+
+// ErrBusy: a command with the same id is under way.
+var ErrBusy = errors.New("a command with this id is under way")
+
+// Call is one command under way. Wait for it, or end the context it was started with.
+type Call struct {
+	client *Client
+	ctx    context.Context
+	// order is the place among all commands of the client; resending keeps it.
+	order uint64
+	cmd   proto.Command
+	// sends counts how often it was written; guarded by the client's mutex.
+	sends int
+	// done takes the one answer.
+	done chan answer
+}
+
+// answer is what a command came to; one field is set.
+type answer struct {
+	ack     *proto.Ack
+	history *proto.History
+	info    *proto.Info
+	err     error
+}
+
+// callTable holds the commands under way; the client's mutex guards it. The window bounds its size.
+type callTable struct {
+	next uint64
+	byID map[string]*Call
+	// unsent holds those to be written next, in order; held those that wait for retry.
+	unsent, held []*Call
+	// retry ends the pause after a temporary error; nil when there is none. While it runs nothing is written, so
+	// that what was refused keeps its place before what comes later.
+	retry    *time.Timer
+	failures int
+}
+
+func inOrder(a, b *Call) int {
+	if a.order < b.order {
+		return -1
+	}
+	return 1 // never equal
+}
+
+// requeue makes every command wait to be written again, on a new connection.
+func (t *callTable) requeue() {
+	t.stop()
+	t.held, t.unsent = nil, t.unsent[:0]
+	for _, call := range t.byID {
+		t.unsent = append(t.unsent, call)
+	}
+	slices.SortFunc(t.unsent, inOrder)
+}
+
+// release lets the held commands be written again.
+func (t *callTable) release() {
+	t.retry = nil
+	t.unsent = append(t.unsent, t.held...)
+	t.held = nil
+	slices.SortFunc(t.unsent, inOrder)
+}
+
+func (t *callTable) stop() {
+	if t.retry != nil {
+		t.retry.Stop()
+		t.retry = nil
+	}
+}
+
+// remove forgets a command; it is false when it was not under way any more.
+func (t *callTable) remove(call *Call) bool {
+	if t.byID[call.cmd.ID] != call {
+		return false
+	}
+	delete(t.byID, call.cmd.ID)
+	same := func(other *Call) bool { return other == call }
+	t.unsent, t.held = slices.DeleteFunc(t.unsent, same), slices.DeleteFunc(t.held, same)
+	return true
+}
+
+// Publish stores data, one JSON value, in the channel and returns its offset. id is the idempotency key; empty
+// means a random one. It blocks until the message is stored, the server refuses it for good (a *proto.Error), Run has
+// ended (an error that matches ErrEnded), or ctx ends; in the last two cases the message may have been stored.
+func (c *Client) Publish(ctx context.Context, data json.RawMessage, id string) (proto.Offset, error) {
+	call, err := c.Start(ctx, data, id)
+	if err != nil {
+		return 0, err
+	}
+	return call.Wait()
+}
+
+// Start begins a publish and returns once it has its place in the window: publishes that are started one after the
+// other are stored in that order, unless the server refuses one of them for a time. Wait must be called on the Call.
+func (c *Client) Start(ctx context.Context, data json.RawMessage, id string) (*Call, error) {
+	if err := proto.CheckKey(id); err != nil {
+		return nil, err
+	}
+	compact, err := compactJSON(data)
+	if err != nil {
+		return nil, err
+	}
+	return c.start(ctx, proto.Command{Kind: proto.CommandPublish, ID: id, Data: compact})
+}
+
+func compactJSON(data json.RawMessage) ([]byte, error) {
+	var b bytes.Buffer
+	if err := json.Compact(&b, data); err != nil {
+		return nil, fmt.Errorf("publish: the data is not one JSON value: %w", err)
+	}
+	return b.Bytes(), nil
+}
+
+// Wait blocks until the publish has come to an end; see Publish.
+func (call *Call) Wait() (proto.Offset, error) {
+	a := call.wait()
+	if a.err != nil {
+		return 0, fmt.Errorf("publish: %w", a.err)
+	}
+	if a.ack == nil {
+		return 0, errors.New("publish: the server gave another command's answer")
+	}
+	return a.ack.Offset, nil
+}
+
+// Page asks for messages after Since or before Before; without both for the last ones. Limit is 1 to
+// proto.MaxHistory; 0 means proto.DefaultHistory.
+type Page struct {
+	Since, Before *proto.Offset
+	Limit         int
+}
+
+// History fetches one page of the channel's past. It does not move the position. It blocks like Publish.
+func (c *Client) History(ctx context.Context, p Page) (*proto.History, error) {
+	call, err := c.start(ctx, proto.Command{Kind: proto.CommandHistory, Since: p.Since, Before: p.Before, Limit: p.Limit})
+	if err != nil {
+		return nil, err
+	}
+	a := call.wait()
+	if a.err == nil && a.history == nil {
+		a.err = errors.New("the server gave another command's answer")
+	}
+	if a.err != nil {
+		return nil, fmt.Errorf("history: %w", a.err)
+	}
+	return a.history, nil
+}
+
+// Info asks how large the channel's audience is. It blocks like Publish.
+func (c *Client) Info(ctx context.Context) (*proto.Info, error) {
+	call, err := c.start(ctx, proto.Command{Kind: proto.CommandInfo})
+	if err != nil {
+		return nil, err
+	}
+	a := call.wait()
+	if a.err == nil && a.info == nil {
+		a.err = errors.New("the server gave another command's answer")
+	}
+	if a.err != nil {
+		return nil, fmt.Errorf("info: %w", a.err)
+	}
+	return a.info, nil
+}
+
+func (c *Client) start(ctx context.Context, cmd proto.Command) (*Call, error) {
+	select {
+	case c.window <- struct{}{}:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	case <-c.ended:
+		return nil, c.endError()
+	}
+	if cmd.ID == "" {
+		cmd.ID = rand.Text()
+	}
+	call := &Call{client: c, ctx: ctx, cmd: cmd, done: make(chan answer, 1)}
+	c.mu.Lock()
+	if c.calls.byID[cmd.ID] != nil {
+		c.mu.Unlock()
+		<-c.window
+		return nil, fmt.Errorf("%w: %s", ErrBusy, cmd.ID)
+	}
+	c.calls.next++
+	call.order = c.calls.next
+	c.calls.byID[cmd.ID] = call
+	c.calls.unsent = append(c.calls.unsent, call)
+	c.mu.Unlock()
+	c.flush()
+	return call, nil
+}
+
+func (c *Client) endError() error {
+	return fmt.Errorf("%w: %w", ErrEnded, c.endErr)
+}
+
+func (call *Call) wait() answer {
+	select {
+	case a := <-call.done:
+		return a
+	case <-call.ctx.Done():
+		return call.abandon(context.Cause(call.ctx))
+	case <-call.client.ended:
+		return call.abandon(call.client.endError())
+	}
+}
+
+// abandon gives the window's place back, unless the answer came at the same moment.
+func (call *Call) abandon(err error) answer {
+	c := call.client
+	c.mu.Lock()
+	mine := c.calls.remove(call)
+	c.mu.Unlock()
+	if !mine {
+		return <-call.done
+	}
+	<-c.window
+	return answer{err: err}
+}
+
+// attach makes conn the one that commands are written to, all of them again. The caller holds mu.
+func (c *Client) attach(conn *websocket.Conn) {
+	c.conn = conn
+	c.calls.requeue()
+	c.flushLater()
+}
+
+// flushLater writes what waits from a goroutine of its own, because the reading one must not block in a write while
+// the server waits to be read. The caller holds mu.
+func (c *Client) flushLater() {
+	if len(c.calls.unsent) > 0 {
+		c.flushes.Go(c.flush)
+	}
+}
+
+// flush writes what waits, in order. It may block for as long as writeWait.
+func (c *Client) flush() {
+	c.write.Lock()
+	defer c.write.Unlock()
+	for {
+		conn, call := c.take()
+		if call == nil {
+			return
+		}
+		_ = conn.SetWriteDeadline(time.Now().Add(writeWait))
+		line := proto.AppendCommand(make([]byte, 0, len(call.cmd.Data)+64), call.cmd)
+		if err := conn.WriteMessage(websocket.TextMessage, line); err != nil {
+			c.log.Debug("a write failed", "error", err)
+			_ = conn.Close() // the reading side notices; the command goes out again on the next connection
+			return
+		}
+	}
+}
+
+// take gives the next command to write, or nil.
+func (c *Client) take() (*websocket.Conn, *Call) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t := &c.calls
+	if c.conn == nil || t.retry != nil || len(t.unsent) == 0 {
+		return nil, nil
+	}
+	call := t.unsent[0]
+	t.unsent = t.unsent[1:]
+	if call.sends > 0 {
+		c.stats.resent.Add(1)
+	}
+	call.sends++
+	return c.conn, call
+}
+
+// answer ends the command with this id.
+func (s *session) answer(id string, a answer) {
+	s.mu.Lock()
+	call := s.calls.byID[id]
+	if call != nil {
+		s.calls.remove(call)
+		if a.err == nil {
+			s.calls.failures = 0
+		}
+	}
+	s.mu.Unlock()
+	if call == nil {
+		return // abandoned, or answered on an earlier connection
+	}
+	<-s.window
+	call.done <- a
+}
+
+func (s *session) acknowledged(a *proto.Ack) {
+	s.mu.Lock()
+	if s.calls.byID[a.ID] != nil {
+		s.position.stored(a.Offset)
+	}
+	s.mu.Unlock()
+	s.answer(a.ID, answer{ack: a})
+}
+
+func (s *session) failed(f *proto.Failure) {
+	if f.ID == "" {
+		s.unknown("an error that belongs to no command", f.Err())
+		return
+	}
+	if !f.Retry {
+		s.answer(f.ID, answer{err: f.Err()})
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	call := s.calls.byID[f.ID]
+	if call == nil || slices.Contains(s.calls.held, call) {
+		return
+	}
+	s.log.Debug("a command is refused for a time", "id", f.ID, "error", f.Err())
+	s.calls.held = append(s.calls.held, call)
+	if s.calls.retry == nil {
+		pause := backoff{least: s.opt.BackoffMin, most: s.opt.BackoffMax, failures: s.calls.failures}
+		s.calls.failures++
+		// Not at once: the answers to what is under way are still to come, and belong to the same pause.
+		s.hold(pause.least + pause.next(nil))
+	}
+}
+
+// hold stops writing for a time. The caller holds mu.
+func (c *Client) hold(pause time.Duration) {
+	var timer *time.Timer
+	timer = time.AfterFunc(pause, func() {
+		c.mu.Lock()
+		if c.calls.retry == timer {
+			c.calls.release()
+			c.flushLater()
+		}
+		c.mu.Unlock()
+	})
+	c.calls.retry = timer
+}

@@ -1,0 +1,65 @@
+package client
+
+import (
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"barrage/proto"
+)
+
+// backoff gives the pause before the next attempt: a random time up to a ceiling that doubles with each failure
+// (full jitter), so that clients which lost the same node do not come back in one wave.
+type backoff struct {
+	least, most time.Duration
+	// failures counts attempts since the last connection that lasted.
+	failures int
+}
+
+// lasted is how long a connection must have been joined to count as one that works.
+const lasted = 5 * time.Second
+
+func (b *backoff) next(err error) time.Duration {
+	ceiling := b.most
+	if b.failures < 16 && b.least<<b.failures < b.most {
+		ceiling = b.least << b.failures
+	}
+	b.failures++
+	pause := time.Duration(rand.Int64N(int64(ceiling) + 1))
+	if closedWith(err, proto.CloseUnavailable) {
+		// The storage needs time, whichever node is asked.
+		pause += b.least
+	}
+	return pause
+}
+
+// closedWith compares the code only; the reason is for people.
+func closedWith(err error, want proto.Close) bool {
+	var closed proto.Close
+	return errors.As(err, &closed) && closed.Code == want.Code
+}
+
+// terminal says whether coming back would end the same way.
+func terminal(err error) bool {
+	var refused *RefusedError
+	if errors.As(err, &refused) {
+		switch refused.Status {
+		case 408, 425, 429: // too late, too early, too many: another time
+			return false
+		}
+		return refused.Status < 500
+	}
+	var closed proto.Close
+	if !errors.As(err, &closed) {
+		return false
+	}
+	switch closed.Code {
+	case websocket.CloseNormalClosure, websocket.CloseProtocolError, websocket.CloseUnsupportedData,
+		websocket.CloseInvalidFramePayloadData, websocket.ClosePolicyViolation, websocket.CloseMessageTooBig:
+		return true
+	}
+	// 4000 to 4999 follow the Centrifuge convention; everything else (1001, 1006, 1011 to 1013, …) is about the node.
+	return closed.Code >= 3500 && closed.Code < 4000 || closed.Code >= 4500 && closed.Code < 5000
+}

@@ -1,0 +1,219 @@
+package config
+
+import (
+	"strings"
+	"time"
+)
+
+// Setting describes one key: what it is called in each source, and what it means.
+type Setting struct {
+	// Name is the key in the file; a dot separates a group from its member.
+	Name string
+	// Hint stands for the value in usage lines: ADDR, DIR, SIZE, ….
+	Hint string
+	// Summary is one line for --help, without a full stop.
+	Summary string
+	// Doc is the whole meaning: unit, what 0 and empty mean, what it costs, why the default is what it is.
+	Doc string
+
+	// secret says that the value is a URL whose password must not be shown.
+	secret bool
+	// field points at the setting's place in c. Its type decides how values are read.
+	field func(c *Config) any
+}
+
+// Env is the environment variable of the setting: limits.message is BARRAGE_LIMITS_MESSAGE.
+func (s *Setting) Env() string {
+	return envPrefix + strings.ToUpper(strings.ReplaceAll(s.Name, ".", "_"))
+}
+
+// Flag is the command line flag of the setting, without dashes in front: limits.message is limits-message.
+func (s *Setting) Flag() string { return strings.NewReplacer(".", "-", "_", "-").Replace(s.Name) }
+
+// Switch says that the setting is true or false, so that its flag needs no value.
+func (s *Setting) Switch() bool {
+	_, ok := s.field(new(Config)).(*bool)
+	return ok
+}
+
+// size is the type of fields that are read and written in bytes (64KiB) and not as a plain count.
+type size struct{ bytes *int }
+
+// Settings lists every setting in the order of the reference page. The slice is shared; do not change it.
+func Settings() []Setting { return settings }
+
+func find(name string) (*Setting, bool) {
+	for i := range settings {
+		if settings[i].Name == name {
+			return &settings[i], true
+		}
+	}
+	return nil, false
+}
+
+// isGroup says whether name is the first part of grouped keys.
+func isGroup(name string) bool {
+	for i := range settings {
+		if strings.HasPrefix(settings[i].Name, name+".") {
+			return true
+		}
+	}
+	return false
+}
+
+var settings = []Setting{
+	{
+		Name: "listen", Hint: "ADDR", Summary: "address for clients, pages and metrics",
+		Doc: "The address (host:port) for clients, pages and metrics. Without authentication anyone who can connect may " +
+			"read and publish, so other than loopback addresses need open: true. Port 0 takes a free port.",
+		field: func(c *Config) any { return &c.Listen },
+	}, {
+		Name: "name", Hint: "NODE", Summary: "name of this node, unique in the cluster (default: host name and a random suffix)",
+		Doc: "The node's name in welcomes, logs and metrics: up to 64 letters, digits, dots, dashes and underscores. It must be " +
+			"unique in the cluster. Empty means the host's name followed by a random suffix.",
+		field: func(c *Config) any { return &c.Name },
+	}, {
+		Name: "data", Hint: "DIR", Summary: "folder for what this node stores itself",
+		Doc:   "The folder for what this node stores itself; it is created when missing.",
+		field: func(c *Config) any { return &c.Data },
+	}, {
+		Name: "journal", Hint: "URL", Summary: "memory:, sqlite:PATH or postgres://… (default: sqlite: in the data folder)",
+		Doc: "Where messages are stored: memory: (gone when the node stops), sqlite:PATH (one node) or postgres://… (clusters). " +
+			"Empty means sqlite:DATA/journal.db.",
+		secret: true,
+		field:  func(c *Config) any { return &c.Journal },
+	}, {
+		Name: "broker", Hint: "URL", Summary: "local:, redis://…, redis-sentinel://… or redis-cluster://…",
+		Doc: "How nodes hear of each other's messages at once: local: (this node is alone), redis://…, redis-sentinel://… or " +
+			"redis-cluster://…. All but local: need a journal that the nodes share.",
+		secret: true,
+		field:  func(c *Config) any { return &c.Broker },
+	}, {
+		Name: "open", Summary: "allow listening on the network without authentication",
+		Doc: "Allows listening on other than loopback addresses although anyone who can connect may read and publish. " +
+			"Set it behind a proxy that decides who may connect, or where everyone may.",
+		field: func(c *Config) any { return &c.Open },
+	}, {
+		Name: "origins", Hint: "LIST", Summary: "origins besides the node's own whose pages may connect; * allows all",
+		Doc: "The origins (scheme://host[:port]) besides the node's own whose pages may connect; \"*\" allows all. " +
+			"Programs that are no browsers send no origin and are not concerned.",
+		field: func(c *Config) any { return &c.Origins },
+	}, {
+		Name: "trusted_proxies", Hint: "LIST", Summary: "addresses and prefixes whose X-Forwarded-For is believed",
+		Doc: "The addresses and prefixes (CIDR) of proxies whose X-Forwarded-For is believed. From anyone else the header " +
+			"is ignored, because a client could write into it what it likes.",
+		field: func(c *Config) any { return &c.TrustedProxies },
+	}, {
+		Name: "limits.message", Hint: "SIZE", Summary: "largest message a client may send",
+		Doc: "The largest message a client may send, 1B to 16MiB. A larger one closes the connection with code 1009. " +
+			"It bounds the memory that one connection can claim.",
+		field: func(c *Config) any { return size{&c.Limits.Message} },
+	}, {
+		Name: "limits.connections", Hint: "N", Summary: "most connections of the node; 0 means no limit",
+		Doc: "The most connections of the node; further ones are refused with HTTP 503. 0 means no limit. The default " +
+			"is far below what an operating system's limits allow a tuned machine, so that a flood ends here and not in a crash.",
+		field: func(c *Config) any { return &c.Limits.Connections },
+	}, {
+		Name: "limits.connections_per_address", Hint: "N", Summary: "most connections of one client address; 0 means no limit",
+		Doc: "The most connections of one client address; further ones are refused with HTTP 429. Loopback addresses are " +
+			"exempt. 0, the default, means no limit: behind a proxy that is not in trusted_proxies all clients share one address, " +
+			"and a mobile carrier or a company puts thousands behind one.",
+		field: func(c *Config) any { return &c.Limits.ConnectionsPerAddress },
+	}, {
+		Name: "limits.handshake", Hint: "DURATION", Summary: "time from connecting to the end of the upgrade request",
+		Doc:   "How long a client may take from connecting to the end of its upgrade request, at least 100ms.",
+		field: func(c *Config) any { return &c.Limits.Handshake },
+	}, {
+		Name: "limits.ping", Hint: "DURATION", Summary: "how often an idle connection is pinged",
+		Doc: "How often an idle connection is pinged, at least 1s. The default stays well below the 60 seconds after which " +
+			"common proxies cut a silent connection.",
+		field: func(c *Config) any { return &c.Limits.Ping },
+	}, {
+		Name: "limits.pong", Hint: "DURATION", Summary: "time in which something must arrive after a ping",
+		Doc:   "How long after a ping something must arrive, at least 1s; otherwise the connection is closed with code 3012.",
+		field: func(c *Config) any { return &c.Limits.Pong },
+	}, {
+		Name: "limits.write", Hint: "DURATION", Summary: "time a client may take no bytes before it is closed",
+		Doc: "How long a client may take no bytes at all, at least 1s, before it is closed with code 3008. It can come back and " +
+			"resume where it was.",
+		field: func(c *Config) any { return &c.Limits.Write },
+	}, {
+		Name: "limits.drain", Hint: "DURATION", Summary: "time SIGTERM waits for connections to end",
+		Doc:   "How long SIGTERM waits for connections to end before the process exits; 0 means not at all.",
+		field: func(c *Config) any { return &c.Limits.Drain },
+	}, {
+		Name: "history.count", Hint: "N", Summary: "messages each channel keeps; 0 means no limit",
+		Doc: "How many of its last messages each channel keeps; 0 means no limit. The default holds a day of a busy room " +
+			"and keeps one runaway channel from filling the disk.",
+		field: func(c *Config) any { return &c.History.Count },
+	}, {
+		Name: "history.age", Hint: "DURATION", Summary: "how long messages are kept; 0 means for ever",
+		Doc: "How long messages are kept; 0 means for ever. A client that was away for longer cannot resume without a " +
+			"gap and is told so.",
+		field: func(c *Config) any { return &c.History.Age },
+	}, {
+		Name: "history.trim", Hint: "DURATION", Summary: "how often older messages are removed",
+		Doc:   "How often messages beyond history.count and history.age are removed, at least 1s.",
+		field: func(c *Config) any { return &c.History.Trim },
+	}, {
+		Name: "log.level", Hint: "LEVEL", Summary: "debug, info, warn or error",
+		Doc:   "The least important level that is logged: debug, info, warn or error.",
+		field: func(c *Config) any { return &c.Log.Level },
+	}, {
+		Name: "log.format", Hint: "FORMAT", Summary: "text or json",
+		Doc:   "How log lines are written: text for people, json for machines.",
+		field: func(c *Config) any { return &c.Log.Format },
+	},
+}
+
+// set reads text into the setting's field. The error says what is expected, without the setting's name.
+func (s *Setting) set(c *Config, text string) error {
+	var err error
+	switch p := s.field(c).(type) {
+	case *string:
+		*p = text
+	case *bool:
+		*p, err = parseSwitch(text)
+	case *int:
+		*p, err = parseCount[int](text)
+	case *int64:
+		*p, err = parseCount[int64](text)
+	case size:
+		*p.bytes, err = ParseSize(text)
+	case *time.Duration:
+		*p, err = ParseDuration(text)
+	case *[]string:
+		*p = splitList(text)
+	}
+	return err
+}
+
+// setList reads a YAML list; only list settings take one.
+func (s *Setting) setList(c *Config, items []string) bool {
+	p, ok := s.field(c).(*[]string)
+	if ok {
+		*p = items
+	}
+	return ok
+}
+
+// format writes the value that c has for the setting as one line of text that set reads back; lists with commas.
+func (s *Setting) format(c *Config) string {
+	switch p := s.field(c).(type) {
+	case *string:
+		return *p
+	case *bool:
+		return formatSwitch(*p)
+	case *int:
+		return formatCount(int64(*p))
+	case *int64:
+		return formatCount(*p)
+	case size:
+		return FormatSize(*p.bytes)
+	case *time.Duration:
+		return FormatDuration(*p)
+	case *[]string:
+		return strings.Join(*p, ",")
+	}
+	return ""
+}

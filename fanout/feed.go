@@ -1,0 +1,196 @@
+package fanout
+
+import (
+	"sync"
+	"sync/atomic"
+)
+
+// Limits of a feed's log, in bytes. The log grows with the number of members: a large room has many readers that
+// lag a little, a small one is cheap to page from the journal.
+const (
+	MinLogBytes       = 64 << 10
+	MaxLogBytes       = 4 << 20
+	logBytesPerMember = 512
+)
+
+// shardSize is the number of members that one walk visits and one lock guards.
+const shardSize = 2048
+
+// Pager brings entries that a feed's log no longer holds.
+type Pager interface {
+	// Want takes note that a page is needed that holds entry w.Seq, and returns at once: it is called with the
+	// outlet locked. Later, from any goroutine, w.Supply, w.Gone or the end of the outlet answers.
+	Want(w Want)
+}
+
+// Feed is one log and its members. Append, Restart, Skip and Join are called by one owner at a time (the channel, under
+// its lock); members leave from any goroutine.
+type Feed struct {
+	log     *Log
+	pager   Pager
+	writers *Writers
+	count   atomic.Int64
+
+	mu     sync.Mutex
+	shards []*shard // owner: mu; the slice is copied on write
+}
+
+// NewFeed makes a feed whose next entry is next.
+func NewFeed(w *Writers, p Pager, next Seq) *Feed {
+	return &Feed{log: newLog(next), pager: p, writers: w}
+}
+
+// Notice is what a member is told when its cursor is moved by others: ready frames, after which it goes on, or, with
+// End, after which its connection ends.
+type Notice struct {
+	Frames []byte
+	End    bool
+}
+
+// Entry is one frame to append.
+type Entry struct {
+	Frame  []byte
+	Sender Sender
+}
+
+// Append adds entries, which are numbered on from Next, and wakes the writers. Frames are copied.
+func (f *Feed) Append(entries ...Entry) {
+	limit := min(max(int(f.count.Load())*logBytesPerMember, MinLogBytes), MaxLogBytes)
+	f.log.mu.Lock()
+	for _, e := range entries {
+		f.log.append(e.Frame, e.Sender, limit)
+	}
+	f.log.mu.Unlock()
+	f.wake()
+}
+
+// Restart empties the log and numbers the next entry next. All members' cursors become void: each is sent notice
+// and continues with entry next. Answers to older wants are ignored.
+func (f *Feed) Restart(next Seq, notice Notice) {
+	f.log.mu.Lock()
+	f.log.restart(next)
+	f.log.mu.Unlock()
+	f.each(func(m *Member) { m.jump(next, notice) })
+}
+
+// Skip empties the log and numbers the next entry next, in the same life: members behind it will want pages.
+func (f *Feed) Skip(next Seq) {
+	f.log.mu.Lock()
+	f.log.skip(next)
+	f.log.mu.Unlock()
+	f.wake()
+}
+
+// Bounds returns what the log holds: [first, next).
+func (f *Feed) Bounds() (first, next Seq) {
+	f.log.mu.Lock()
+	defer f.log.mu.Unlock()
+	return f.log.first(), f.log.next()
+}
+
+// Members is the number of members.
+func (f *Feed) Members() int { return int(f.count.Load()) }
+
+// each calls fn for every member that was there when it was called.
+func (f *Feed) each(fn func(*Member)) {
+	for _, s := range f.snapshot() {
+		s.mu.Lock()
+		members := append([]*Member(nil), s.members...)
+		s.mu.Unlock()
+		for _, m := range members {
+			fn(m)
+		}
+	}
+}
+
+func (f *Feed) snapshot() []*shard {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.shards
+}
+
+func (f *Feed) wake() {
+	for _, s := range f.snapshot() {
+		if s.count.Load() > 0 {
+			f.writers.schedule(s)
+		}
+	}
+}
+
+// add puts m into a shard that has room.
+func (f *Feed) add(m *Member) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.count.Add(1)
+	for i := len(f.shards) - 1; i >= 0; i-- {
+		if f.shards[i].add(m) {
+			return
+		}
+	}
+	s := &shard{}
+	s.add(m)
+	f.shards = append(f.shards[:len(f.shards):len(f.shards)], s)
+}
+
+// shard is a part of a feed's members: the unit of a walk.
+type shard struct {
+	job
+	count atomic.Int32
+
+	mu      sync.Mutex
+	members []*Member // owner: mu
+	moved   bool      // owner: mu; a member was moved to a lower place, so a walk may have missed it
+}
+
+func (s *shard) add(m *Member) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.members) >= shardSize {
+		return false
+	}
+	m.shard, m.index = s, len(s.members)
+	s.members = append(s.members, m)
+	s.count.Store(int32(len(s.members)))
+	return true
+}
+
+// remove takes m out by moving the last member into its place.
+func (s *shard) remove(m *Member) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	last := len(s.members) - 1
+	if moved := s.members[last]; moved != m {
+		s.members[m.index] = moved
+		moved.index = m.index
+		s.moved = true
+	}
+	s.members[last] = nil
+	s.members = s.members[:last]
+	s.count.Store(int32(last))
+}
+
+// walkChunk is how many members are copied out of a shard at a time.
+const walkChunk = 256
+
+// run gives every member of the shard what the feed holds beyond its cursor. Members look at the end of the log
+// for themselves, so what is appended during the walk goes out with it.
+func (s *shard) run(w *walker) (again bool) {
+	s.mu.Lock()
+	s.moved = false
+	s.mu.Unlock()
+	for pos := 0; ; pos += walkChunk {
+		s.mu.Lock()
+		w.chunk = append(w.chunk[:0], s.members[min(pos, len(s.members)):min(pos+walkChunk, len(s.members))]...)
+		more := pos+walkChunk < len(s.members)
+		again = s.moved
+		s.mu.Unlock()
+		w.cache = run{}
+		for i, m := range w.chunk {
+			m.out.flushMember(m, w)
+			w.chunk[i] = nil
+		}
+		if !more {
+			return again
+		}
+	}
+}

@@ -1,0 +1,149 @@
+package fanout
+
+// Member is the place of one connection in one feed: a cursor.
+type Member struct {
+	out  *Outlet
+	feed *Feed
+	skip Sender
+
+	next    Seq   // owner: out.mu; the next entry to give,
+	life    life  // owner: out.mu; in this life of the log
+	page    *Page // owner: out.mu; holds next when the log does not
+	waiting bool  // owner: out.mu; the pager was asked for next
+	left    bool  // owner: out.mu
+
+	shard *shard // owner: feed.mu
+	index int    // owner: shard.mu
+}
+
+// Join makes out a member of f that is given the entries from next on, without those of skip (0 skips none). What
+// was sent on the outlet before goes out before.
+func (f *Feed) Join(out *Outlet, next Seq, skip Sender) *Member {
+	m := &Member{out: out, feed: f, next: next, skip: skip}
+	f.log.mu.Lock()
+	m.life = f.log.life
+	f.log.mu.Unlock()
+	out.mu.Lock()
+	if out.ended {
+		m.left = true
+		out.mu.Unlock()
+		return m
+	}
+	out.members = append(out.members, m)
+	f.add(m)
+	out.mu.Unlock()
+	out.writers.schedule(out)
+	return m
+}
+
+// Leave ends the membership. Nothing of the feed is given to the outlet after Leave returned, except the rest of a frame
+// that was begun.
+func (m *Member) Leave() {
+	m.out.mu.Lock()
+	for i, other := range m.out.members {
+		if other == m {
+			m.out.members = append(m.out.members[:i], m.out.members[i+1:]...)
+			break
+		}
+	}
+	m.out.mu.Unlock()
+	m.leave()
+}
+
+func (m *Member) leave() {
+	m.out.mu.Lock()
+	gone := m.left
+	m.left = true
+	m.page = nil
+	m.out.mu.Unlock()
+	if !gone {
+		m.shard.remove(m)
+		m.feed.count.Add(-1)
+	}
+}
+
+// Outlet is the connection that m belongs to.
+func (m *Member) Outlet() *Outlet { return m.out }
+
+// Next is the number of the next entry that m will be given.
+func (m *Member) Next() Seq {
+	m.out.mu.Lock()
+	defer m.out.mu.Unlock()
+	return m.next
+}
+
+// Want is a member's request for a page.
+type Want struct {
+	Member *Member
+	Seq    Seq
+	life   life
+}
+
+// Supply answers with a page that holds the entry wanted.
+func (w Want) Supply(p *Page) {
+	w.answer(func(m *Member) { m.page = p })
+}
+
+// Gone answers that the entries from the one wanted to next-1 do not exist any more: notice is sent, then the entries
+// from next on.
+func (w Want) Gone(next Seq, notice Notice) {
+	w.answer(func(m *Member) { m.place(next, notice) })
+}
+
+// answer runs fn if the member still waits for this answer.
+func (w Want) answer(fn func(*Member)) {
+	m := w.Member
+	m.out.mu.Lock()
+	defer m.out.mu.Unlock()
+	if m.left || !m.waiting || m.life != w.life || m.next != w.Seq {
+		return
+	}
+	m.waiting = false
+	fn(m)
+	m.out.writers.schedule(m.out)
+}
+
+// jump moves m to entry next of the log's present life.
+func (m *Member) jump(next Seq, notice Notice) {
+	m.feed.log.mu.Lock()
+	present := m.feed.log.life
+	m.feed.log.mu.Unlock()
+	m.out.mu.Lock()
+	defer m.out.mu.Unlock()
+	if m.left || m.life == present {
+		return
+	}
+	m.life = present
+	m.place(next, notice)
+	m.out.writers.schedule(m.out)
+}
+
+// place moves the cursor. The outlet is locked.
+func (m *Member) place(next Seq, notice Notice) {
+	m.page, m.waiting, m.next = nil, false, next
+	if !m.out.ending && !m.out.ended {
+		m.out.pending = append(m.out.pending, notice.Frames...)
+		m.out.ending = notice.End
+	}
+}
+
+// source returns the entries to give next, from the log or the page, and whether more follow them at once. When neither
+// holds them it asks the pager. The outlet is locked.
+func (m *Member) source(w *walker) (r run, more bool) {
+	if w.feed == m.feed && w.life == m.life && w.cache.first == m.next && !w.cache.empty() {
+		return w.cache, w.more
+	}
+	if m.page.holds(m.next) {
+		return m.page.seg.from(m.next), true
+	}
+	m.page = nil
+	r, more, old := m.feed.log.from(m.next, m.life)
+	if !old {
+		w.cache, w.more, w.feed, w.life = r, more, m.feed, m.life
+		return r, more
+	}
+	m.waiting = true
+	w.stats.PageWants.Add(1)
+	m.feed.pager.Want(Want{Member: m, Seq: m.next, life: m.life})
+	return run{}, false
+}

@@ -1,0 +1,148 @@
+package fanout
+
+import (
+	"runtime"
+	"sync"
+	"sync/atomic"
+)
+
+// Stats counts what the writers did since the start.
+type Stats struct {
+	Writes    atomic.Int64 // system calls, or what stands for one
+	Bytes     atomic.Int64
+	Entries   atomic.Int64 // entries delivered whole
+	Skipped   atomic.Int64 // entries passed over because the member published them itself (echo=0)
+	Blocked   atomic.Int64 // times a socket accepted less than there was
+	PageWants atomic.Int64 // times a member was behind its log
+}
+
+// Writers is a pool of goroutines that send. Each shard and each outlet stands in its queue at most once, which bounds it.
+type Writers struct {
+	Stats Stats
+
+	mu    sync.Mutex
+	ready sync.Cond
+	queue []task // owner: mu
+	ended bool   // owner: mu
+	wg    sync.WaitGroup
+}
+
+// task is a shard or an outlet that has something to send.
+type task interface {
+	state() *atomic.Int32
+	run(w *walker) (again bool)
+}
+
+// job is the scheduling state of a task.
+type job struct{ st atomic.Int32 }
+
+func (j *job) state() *atomic.Int32 { return &j.st }
+
+const (
+	idle    = iota
+	queued  // in the queue
+	running // a writer is at it
+	rerun   // a writer is at it, and there is more
+)
+
+// walker is the working memory of one writer.
+type walker struct {
+	stats *Stats
+	cache run       // what the last member was given, nearly always the same for the next
+	more  bool      // another segment follows it
+	feed  *Feed     // whose run that is,
+	life  life      // in which life
+	chunk []*Member // of the shard being walked
+	local counters
+}
+
+type counters struct{ writes, bytes, entries, skipped, blocked int64 }
+
+func (w *walker) report() {
+	c := &w.local
+	w.stats.Writes.Add(c.writes)
+	w.stats.Bytes.Add(c.bytes)
+	w.stats.Entries.Add(c.entries)
+	w.stats.Skipped.Add(c.skipped)
+	w.stats.Blocked.Add(c.blocked)
+	*c = counters{}
+	w.cache, w.feed = run{}, nil
+}
+
+// NewWriters starts n writers; 0 means one per processor.
+func NewWriters(n int) *Writers {
+	if n <= 0 {
+		n = runtime.GOMAXPROCS(0)
+	}
+	w := &Writers{}
+	w.ready.L = &w.mu
+	for range n {
+		w.wg.Go(w.work)
+	}
+	return w
+}
+
+// Close lets the writers finish what is queued and ends them. Nothing is sent afterwards.
+func (w *Writers) Close() {
+	w.mu.Lock()
+	w.ended = true
+	w.mu.Unlock()
+	w.ready.Broadcast()
+	w.wg.Wait()
+}
+
+// schedule makes sure that t runs after this call. It never blocks.
+func (w *Writers) schedule(t task) {
+	st := t.state()
+	for {
+		switch s := st.Load(); s {
+		case queued, rerun:
+			return
+		case running:
+			if st.CompareAndSwap(running, rerun) {
+				return
+			}
+		case idle:
+			if st.CompareAndSwap(idle, queued) {
+				w.push(t)
+				return
+			}
+		}
+	}
+}
+
+func (w *Writers) push(t task) {
+	w.mu.Lock()
+	w.queue = append(w.queue, t)
+	w.mu.Unlock()
+	w.ready.Signal()
+}
+
+func (w *Writers) pop() task {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for len(w.queue) == 0 {
+		if w.ended {
+			return nil
+		}
+		w.ready.Wait()
+	}
+	t := w.queue[0]
+	w.queue[0] = nil
+	w.queue = w.queue[1:]
+	return t
+}
+
+func (w *Writers) work() {
+	me := &walker{stats: &w.Stats, chunk: make([]*Member, 0, walkChunk)}
+	for t := w.pop(); t != nil; t = w.pop() {
+		st := t.state()
+		st.Store(running)
+		again := t.run(me)
+		me.report()
+		if again || !st.CompareAndSwap(running, idle) {
+			st.Store(queued)
+			w.push(t)
+		}
+	}
+}

@@ -1,0 +1,197 @@
+package proto
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+)
+
+// Envelope is what one node tells the others about one channel; which channel, the broker's channel name says.
+//
+// In bytes (varints as in encoding/binary; text is a uvarint length and that many bytes):
+//
+//	version  1 byte, envelopeVersion
+//	kind     1 byte, EnvelopeKind
+//	node     text
+//	epoch    text
+//	entries: count uvarint, then of each message
+//	         offset uvarint, time varint, user text, client text, data text
+//	head:    offset uvarint
+//	members: count uvarint
+//
+// Nothing may follow.
+type Envelope struct {
+	// Node is the id of the node that sent it.
+	Node string
+	Kind EnvelopeKind
+	// Epoch is the life of the journal that Messages and Head belong to.
+	Epoch Epoch
+	// Messages are stored messages of the channel, for EnvelopeEntries.
+	Messages []Message
+	// Head is the channel's last offset that the sender knows, for EnvelopeHead.
+	Head Offset
+	// Members is how many connections on the sender are in the channel, for EnvelopeMembers. How long that is
+	// believed is the receiver's business.
+	Members uint32
+}
+
+// EnvelopeKind says what an Envelope tells.
+type EnvelopeKind byte
+
+// Kinds of Envelope.
+const (
+	EnvelopeEntries EnvelopeKind = 1 // new messages
+	EnvelopeHead    EnvelopeKind = 2 // an announcement of the last offset, to reveal a lost last message
+	EnvelopeMembers EnvelopeKind = 3 // how many members the sender has
+)
+
+// Errors of ParseEnvelope. They are wrapped with the reason; test with errors.Is.
+var (
+	// ErrEnvelope: the bytes are damaged.
+	ErrEnvelope = errors.New("bad envelope")
+	// ErrEnvelopeVersion: the bytes were written by another version of barrage; ignoring them is safe, because the
+	// journal has what they carry.
+	ErrEnvelopeVersion = errors.New("envelope of another version")
+)
+
+const envelopeVersion = 1
+
+// minMessageBytes is the size of the smallest encoded message: five varints of one byte.
+const minMessageBytes = 5
+
+// AppendEnvelope appends the encoded e to dst. It panics when e.Kind is none of the known ones.
+func AppendEnvelope(dst []byte, e *Envelope) []byte {
+	dst = append(dst, envelopeVersion, byte(e.Kind))
+	dst = appendText(dst, e.Node)
+	dst = appendText(dst, e.Epoch)
+	switch e.Kind {
+	case EnvelopeEntries:
+		dst = binary.AppendUvarint(dst, uint64(len(e.Messages)))
+		for i := range e.Messages {
+			dst = appendMessage(dst, &e.Messages[i])
+		}
+	case EnvelopeHead:
+		dst = binary.AppendUvarint(dst, uint64(e.Head))
+	case EnvelopeMembers:
+		dst = binary.AppendUvarint(dst, uint64(e.Members))
+	default:
+		panic(fmt.Sprintf("proto: envelope of unknown kind %d", e.Kind))
+	}
+	return dst
+}
+
+func appendMessage(dst []byte, m *Message) []byte {
+	dst = binary.AppendUvarint(dst, uint64(m.Offset))
+	dst = binary.AppendVarint(dst, m.Time)
+	dst = appendText(dst, m.User)
+	dst = appendText(dst, m.Client)
+	return appendText(dst, m.Data)
+}
+
+func appendText[T ~string | ~[]byte](dst []byte, s T) []byte {
+	return append(binary.AppendUvarint(dst, uint64(len(s))), s...)
+}
+
+// ParseEnvelope decodes b. The result holds copies: b may be reused. The data of all messages share one allocation
+// that is as large as b, and no declared length makes it allocate more than b has bytes for.
+func ParseEnvelope(b []byte) (Envelope, error) {
+	if len(b) < 2 {
+		return Envelope{}, fmt.Errorf("%w: it has %d bytes", ErrEnvelope, len(b))
+	}
+	if b[0] != envelopeVersion {
+		return Envelope{}, fmt.Errorf("%w: it has version %d, this node knows version %d", ErrEnvelopeVersion, b[0], envelopeVersion)
+	}
+	r := envelopeReader{rest: b[2:]}
+	e := Envelope{Kind: EnvelopeKind(b[1])}
+	switch e.Kind {
+	case EnvelopeEntries:
+		r.rest = bytes.Clone(r.rest)
+		e.Node, e.Epoch = string(r.text()), Epoch(r.text())
+		e.Messages = r.messages()
+	case EnvelopeHead:
+		e.Node, e.Epoch = string(r.text()), Epoch(r.text())
+		e.Head = Offset(r.uvarint())
+	case EnvelopeMembers:
+		e.Node, e.Epoch = string(r.text()), Epoch(r.text())
+		n := r.uvarint()
+		if n > math.MaxUint32 {
+			r.fail("it counts %d members", n)
+		}
+		e.Members = uint32(n)
+	default:
+		return Envelope{}, fmt.Errorf("%w: it has the unknown kind %d", ErrEnvelopeVersion, e.Kind)
+	}
+	if len(r.rest) > 0 {
+		r.fail("%d bytes follow its end", len(r.rest))
+	}
+	if r.err != nil {
+		return Envelope{}, r.err
+	}
+	return e, nil
+}
+
+// envelopeReader takes values from the front of rest. After the first error it returns zero values only.
+type envelopeReader struct {
+	rest []byte
+	err  error
+}
+
+func (r *envelopeReader) fail(format string, args ...any) {
+	if r.err == nil {
+		r.err = fmt.Errorf("%w: "+format, append([]any{ErrEnvelope}, args...)...)
+	}
+	r.rest = nil
+}
+
+func (r *envelopeReader) uvarint() uint64 {
+	v, n := binary.Uvarint(r.rest)
+	if n <= 0 {
+		r.fail("a number is cut off or too large")
+		return 0
+	}
+	r.rest = r.rest[n:]
+	return v
+}
+
+func (r *envelopeReader) varint() int64 {
+	v, n := binary.Varint(r.rest)
+	if n <= 0 {
+		r.fail("a number is cut off or too large")
+		return 0
+	}
+	r.rest = r.rest[n:]
+	return v
+}
+
+// text returns a part of rest, not a copy.
+func (r *envelopeReader) text() []byte {
+	n := r.uvarint()
+	if n > uint64(len(r.rest)) {
+		r.fail("a text of %d bytes is declared where %d bytes are left", n, len(r.rest))
+		return nil
+	}
+	t := r.rest[:n:n]
+	r.rest = r.rest[n:]
+	return t
+}
+
+// messages reads the count and the messages. Their data are parts of rest.
+func (r *envelopeReader) messages() []Message {
+	n := r.uvarint()
+	if n > uint64(len(r.rest)/minMessageBytes) {
+		r.fail("%d messages are declared where %d bytes are left", n, len(r.rest))
+		return nil
+	}
+	list := make([]Message, 0, n)
+	for range n {
+		m := Message{Offset: Offset(r.uvarint()), Time: r.varint()}
+		m.User, m.Client, m.Data = string(r.text()), string(r.text()), r.text()
+		if r.err != nil {
+			return nil
+		}
+		list = append(list, m)
+	}
+	return list
+}

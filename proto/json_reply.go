@@ -1,0 +1,275 @@
+package proto
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+)
+
+// Welcome says that a connection is joined.
+type Welcome struct {
+	// Node is the name of the node, Client the id of the connection.
+	Node    string `json:"node"`
+	Client  string `json:"client"`
+	Channel string `json:"channel"`
+	Epoch   Epoch  `json:"epoch"`
+	// Offset is the head of the channel at that moment.
+	Offset Offset `json:"offset"`
+}
+
+// Ack says that a publish was stored.
+type Ack struct {
+	// ID is the publish's; empty when it had none.
+	ID     string `json:"id"`
+	Offset Offset `json:"offset"`
+	// Repeated says that the id was known and Offset is that of the first publish with it.
+	Repeated bool `json:"repeated"`
+}
+
+// History is a page of history.
+type History struct {
+	ID    string
+	Epoch Epoch
+	// Offset is the head of the channel.
+	Offset Offset
+	// Messages are in ascending order.
+	Messages []Message
+	// More says whether another page follows in the direction asked for.
+	More bool
+}
+
+// Info says how large a channel's audience is.
+type Info struct {
+	ID string `json:"id"`
+	// Members counts connections, as far as the node knows; Nodes the nodes that they are on.
+	Members int `json:"members"`
+	Nodes   int `json:"nodes"`
+}
+
+// Pong answers a ping.
+type Pong struct {
+	ID string `json:"id"`
+}
+
+// Reset says that what was asked to be resumed cannot be: messages were missed. The stream goes on after Offset.
+type Reset struct {
+	Epoch  Epoch  `json:"epoch"`
+	Offset Offset `json:"offset"`
+	Reason string `json:"reason"`
+}
+
+// Failure says that a command failed.
+type Failure struct {
+	// ID is the command's; empty when it had none or it could not be read.
+	ID      string `json:"id"`
+	Code    int    `json:"code"`
+	Message string `json:"message"`
+	Retry   bool   `json:"retry"`
+}
+
+// Err is the failure as the error that the server meant.
+func (f *Failure) Err() *Error { return &Error{Code: f.Code, Message: f.Message, Retry: f.Retry} }
+
+// AppendWelcome appends the line of a welcome, without a newline, as all Append functions of this file do.
+func AppendWelcome(dst []byte, w Welcome) []byte {
+	dst = append(dst, `{"welcome":{"node":`...)
+	dst = AppendJSONString(dst, w.Node)
+	dst = append(dst, `,"client":`...)
+	dst = AppendJSONString(dst, w.Client)
+	dst = append(dst, `,"channel":`...)
+	dst = AppendJSONString(dst, w.Channel)
+	dst = append(dst, `,"epoch":`...)
+	dst = AppendJSONString(dst, w.Epoch)
+	dst = appendOffset(dst, w.Offset)
+	return append(dst, `}}`...)
+}
+
+// AppendMessage appends the line of a message. m.Data is embedded as it is.
+func AppendMessage(dst []byte, m *Message) []byte {
+	dst = append(dst, `{"message":`...)
+	dst = appendMessageObject(dst, m)
+	return append(dst, '}')
+}
+
+func appendMessageObject(dst []byte, m *Message) []byte {
+	dst = append(dst, `{"offset":`...)
+	dst = strconv.AppendUint(dst, uint64(m.Offset), 10)
+	dst = append(dst, `,"time":`...)
+	dst = strconv.AppendInt(dst, m.Time, 10)
+	if m.User != "" {
+		dst = append(dst, `,"user":`...)
+		dst = AppendJSONString(dst, m.User)
+	}
+	if m.Client != "" {
+		dst = append(dst, `,"client":`...)
+		dst = AppendJSONString(dst, m.Client)
+	}
+	dst = append(dst, `,"data":`...)
+	dst = append(dst, m.Data...)
+	return append(dst, '}')
+}
+
+// AppendAck appends the line of an acknowledgement.
+func AppendAck(dst []byte, a Ack) []byte {
+	dst = append(dst, `{"ack":{`...)
+	if a.ID != "" {
+		dst = append(dst, `"id":`...)
+		dst = AppendJSONString(dst, a.ID)
+		dst = append(dst, ',')
+	}
+	dst = append(dst, `"offset":`...)
+	dst = strconv.AppendUint(dst, uint64(a.Offset), 10)
+	if a.Repeated {
+		dst = append(dst, `,"repeated":true`...)
+	}
+	return append(dst, `}}`...)
+}
+
+// AppendHistory appends the line of a page of history. h.Messages must be in ascending order.
+func AppendHistory(dst []byte, h History) []byte {
+	dst = append(dst, `{"history":{`...)
+	if h.ID != "" {
+		dst = append(dst, `"id":`...)
+		dst = AppendJSONString(dst, h.ID)
+		dst = append(dst, ',')
+	}
+	dst = append(dst, `"epoch":`...)
+	dst = AppendJSONString(dst, h.Epoch)
+	dst = appendOffset(dst, h.Offset)
+	dst = append(dst, `,"messages":[`...)
+	for i := range h.Messages {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = appendMessageObject(dst, &h.Messages[i])
+	}
+	dst = append(dst, `],"more":`...)
+	dst = strconv.AppendBool(dst, h.More)
+	return append(dst, `}}`...)
+}
+
+// AppendInfo appends the line of an info.
+func AppendInfo(dst []byte, i Info) []byte {
+	dst = append(dst, `{"info":{`...)
+	if i.ID != "" {
+		dst = append(dst, `"id":`...)
+		dst = AppendJSONString(dst, i.ID)
+		dst = append(dst, ',')
+	}
+	dst = append(dst, `"members":`...)
+	dst = strconv.AppendInt(dst, int64(i.Members), 10)
+	dst = append(dst, `,"nodes":`...)
+	dst = strconv.AppendInt(dst, int64(i.Nodes), 10)
+	return append(dst, `}}`...)
+}
+
+// AppendPong appends the line of a pong.
+func AppendPong(dst []byte, p Pong) []byte {
+	if p.ID == "" {
+		return append(dst, `{"pong":{}}`...)
+	}
+	dst = append(dst, `{"pong":{"id":`...)
+	dst = AppendJSONString(dst, p.ID)
+	return append(dst, `}}`...)
+}
+
+// AppendReset appends the line of a reset.
+func AppendReset(dst []byte, r Reset) []byte {
+	dst = append(dst, `{"reset":{"epoch":`...)
+	dst = AppendJSONString(dst, r.Epoch)
+	dst = appendOffset(dst, r.Offset)
+	dst = append(dst, `,"reason":`...)
+	dst = AppendJSONString(dst, r.Reason)
+	return append(dst, `}}`...)
+}
+
+// AppendError appends the line that answers a failed command. id is the command's; empty means that it had none.
+func AppendError(dst []byte, id string, e *Error) []byte {
+	dst = append(dst, `{"error":{"code":`...)
+	dst = strconv.AppendInt(dst, int64(e.Code), 10)
+	dst = append(dst, `,"message":`...)
+	dst = AppendJSONString(dst, e.Message)
+	if id != "" {
+		dst = append(dst, `,"id":`...)
+		dst = AppendJSONString(dst, id)
+	}
+	dst = append(dst, `,"retry":`...)
+	dst = strconv.AppendBool(dst, e.Retry)
+	return append(dst, `}}`...)
+}
+
+func appendOffset(dst []byte, o Offset) []byte {
+	dst = append(dst, `,"offset":`...)
+	return strconv.AppendUint(dst, uint64(o), 10)
+}
+
+// Reply is one line of the server on /ws: one of its fields is set, or none when the line is of a kind that is not
+// known here, which a client should pass over.
+type Reply struct {
+	Welcome *Welcome
+	Message *Message
+	Ack     *Ack
+	History *History
+	Info    *Info
+	Pong    *Pong
+	Reset   *Reset
+	Error   *Failure
+}
+
+// The shapes on the wire of what is not tagged above.
+type (
+	wireMessage struct {
+		Offset Offset          `json:"offset"`
+		Time   int64           `json:"time"`
+		User   string          `json:"user"`
+		Client string          `json:"client"`
+		Data   json.RawMessage `json:"data"`
+	}
+	wireHistory struct {
+		ID       string        `json:"id"`
+		Epoch    Epoch         `json:"epoch"`
+		Offset   Offset        `json:"offset"`
+		Messages []wireMessage `json:"messages"`
+		More     bool          `json:"more"`
+	}
+	wireReply struct {
+		Welcome *Welcome     `json:"welcome"`
+		Message *wireMessage `json:"message"`
+		Ack     *Ack         `json:"ack"`
+		History *wireHistory `json:"history"`
+		Info    *Info        `json:"info"`
+		Pong    *Pong        `json:"pong"`
+		Reset   *Reset       `json:"reset"`
+		Error   *Failure     `json:"error"`
+	}
+)
+
+// ParseReply reads one line of the server. Keys that are not known are passed over, so that an older client can talk
+// to a newer server. Nothing that is returned aliases line.
+func ParseReply(line []byte) (Reply, error) {
+	var w wireReply
+	if err := json.Unmarshal(line, &w); err != nil {
+		return Reply{}, fmt.Errorf("read a line of the server: %w", err)
+	}
+	r := Reply{Welcome: w.Welcome, Ack: w.Ack, Info: w.Info, Pong: w.Pong, Reset: w.Reset, Error: w.Error}
+	if w.Message != nil {
+		m := w.Message.message()
+		r.Message = &m
+	}
+	if w.History != nil {
+		r.History = w.History.history()
+	}
+	return r, nil
+}
+
+func (w *wireMessage) message() Message {
+	return Message{Offset: w.Offset, Time: w.Time, User: w.User, Client: w.Client, Data: w.Data}
+}
+
+func (w *wireHistory) history() *History {
+	h := &History{ID: w.ID, Epoch: w.Epoch, Offset: w.Offset, More: w.More}
+	for i := range w.Messages {
+		h.Messages = append(h.Messages, w.Messages[i].message())
+	}
+	return h
+}
