@@ -13,9 +13,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/chromedp/chromedp"
-
 	"barrage/internal/testserver"
+
+	"github.com/chromedp/chromedp"
 )
 
 // startBrowser starts one Chromium for a test; openPage opens pages in it.

@@ -69,7 +69,7 @@ type Client struct {
 const defaultWait = 10 * time.Second
 
 // Dial connects to base (http://host:port) + path, for instance "/ws/room?last=5". When the server refuses the handshake
-// the error is a *Refused.
+// the error is a *RefusedError.
 func Dial(base, path string, header http.Header) (*Client, error) {
 	dialer := websocket.Dialer{HandshakeTimeout: defaultWait, ReadBufferSize: 4 << 10, WriteBufferSize: 1 << 10}
 	ws, resp, err := dialer.Dial("ws"+strings.TrimPrefix(base, "http")+path, header)
@@ -77,7 +77,7 @@ func Dial(base, path string, header http.Header) (*Client, error) {
 		text := make([]byte, 1024)
 		n, _ := resp.Body.Read(text)
 		resp.Body.Close()
-		return nil, &Refused{Status: resp.StatusCode, Text: string(text[:n])}
+		return nil, &RefusedError{Status: resp.StatusCode, Text: string(text[:n])}
 	}
 	if err != nil {
 		return nil, err
@@ -85,13 +85,13 @@ func Dial(base, path string, header http.Header) (*Client, error) {
 	return &Client{ws: ws}, nil
 }
 
-// Refused is a handshake that the server answered with an HTTP error.
-type Refused struct {
+// RefusedError is a handshake that the server answered with an HTTP error.
+type RefusedError struct {
 	Status int
 	Text   string
 }
 
-func (r *Refused) Error() string { return fmt.Sprintf("refused with %d: %s", r.Status, r.Text) }
+func (r *RefusedError) Error() string { return fmt.Sprintf("refused with %d: %s", r.Status, r.Text) }
 
 // Channel returns the path of a channel: /ws/ or /raw/ and the escaped name, and the query.
 func Channel(kind, name string, query ...string) string {
@@ -167,8 +167,7 @@ func parseLine(text []byte) (Line, error) {
 
 // CloseCode returns the close code in err, 0 when the connection did not end by a close frame.
 func CloseCode(err error) int {
-	var e *websocket.CloseError
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*websocket.CloseError](err); ok {
 		return e.Code
 	}
 	return 0

@@ -35,7 +35,7 @@ func openWire(t *testing.T, addr, path string) *wire {
 		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n", path, addr)
 	w := &wire{conn: conn, r: bufio.NewReader(conn)}
 	resp, err := http.ReadResponse(w.r, nil)
-	if err != nil || resp.StatusCode != 101 {
+	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
 		t.Fatalf("the handshake succeeds: %v, %v", resp, err)
 	}
 	if got := resp.Header.Get("Sec-WebSocket-Accept"); got != "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" { // RFC 6455, section 1.3

@@ -312,8 +312,7 @@ func (p *Publisher) read(c *Client, again chan<- string) {
 }
 
 func (p *Publisher) judgeEnd(err error) {
-	var refused *Refused
-	if errors.As(err, &refused) {
+	if _, ok := errors.AsType[*RefusedError](err); ok {
 		return
 	}
 	if code := CloseCode(err); code >= 1002 && code <= 1009 && code != 1005 && code != 1006 {

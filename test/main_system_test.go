@@ -9,9 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"barrage/internal/testserver"
+
+	"go.uber.org/goleak"
 )
 
 func TestMain(m *testing.M) {

@@ -41,64 +41,60 @@ func TestRawAndJSONShareAChannel(t *testing.T) {
 
 func TestJoiningAndResuming(t *testing.T) {
 	n := startNode(t, testserver.NodeOptions{})
-	c, w := join(t, n.URL(), "room", "echo=0")
-	for i := 1; i <= 10; i++ {
-		publish(t, c, fmt.Sprint(i))
-	}
+	_, w := join(t, n.URL(), "any")
 	epoch := w.Welcome.Epoch
-	for _, tt := range []struct {
+	for i, tt := range []struct {
 		name, query string
 		reset       bool
-		first, last uint64 // messages that come before a new one; 0 for none
+		first       uint64 // message that comes first, up to 10; 0 for none before a new one
 	}{
-		{"without a position only new messages come", "", false, 0, 0},
-		{"since=0 starts at the beginning", "since=0", false, 1, 10},
-		{"since=4 with the epoch resumes", "since=4&epoch=" + epoch, false, 5, 10},
-		{"since=4 without an epoch counts", "since=4", false, 5, 10},
-		{"since=head has nothing to catch up with", "since=10&epoch=" + epoch, false, 0, 0},
-		{"last=3 starts with three", "last=3", false, 8, 10},
-		{"last=1000 starts with all there are", "last=1000", false, 1, 10},
-		{"a wrong epoch is reset", "since=4&epoch=other", true, 0, 0},
-		{"a position beyond the head is reset", "since=11&epoch=" + epoch, true, 0, 0},
+		{"without a position only new messages come", "", false, 0},
+		{"since=0 starts at the beginning", "since=0", false, 1},
+		{"since=4 with the epoch resumes", "since=4&epoch=" + epoch, false, 5},
+		{"since=4 without an epoch counts", "since=4", false, 5},
+		{"since=head has nothing to catch up with", "since=10&epoch=" + epoch, false, 0},
+		{"last=3 starts with three", "last=3", false, 8},
+		{"last=0 starts with none", "last=0", false, 0},
+		{"last=1000 starts with all there are", "last=1000", false, 1},
+		{"a wrong epoch is reset", "since=4&epoch=other", true, 0},
+		{"a position beyond the head is reset", "since=11&epoch=" + epoch, true, 0},
 	} {
-		t.Run(tt.name, func(t *testing.T) { checkJoin(t, n.URL(), c, tt.query, tt.reset, tt.first, tt.last) })
+		t.Run(tt.name, func(t *testing.T) {
+			channel := fmt.Sprint("room-", i)
+			publisher, _ := join(t, n.URL(), channel, "echo=0")
+			for i := 1; i <= 10; i++ {
+				publish(t, publisher, fmt.Sprint(i))
+			}
+			c := dial(t, n.URL(), Channel("ws", channel, tt.query))
+			checkStart(t, c, tt.reset)
+			for offset := tt.first; offset > 0 && offset <= 10; offset++ {
+				if m := nextMessage(t, c); m.Offset != offset || string(m.Data) != fmt.Sprint(offset) {
+					t.Fatalf("message %d comes: got %+v", offset, m)
+				}
+			}
+			publish(t, publisher, `"new"`)
+			if m := nextMessage(t, c); m.Offset != 11 || string(m.Data) != `"new"` {
+				t.Fatalf("then the new message comes: got %+v", m)
+			}
+		})
 	}
 }
 
-// checkJoin joins a channel of ten or more messages and checks what comes before the next new one.
-func checkJoin(t *testing.T, base string, publisher *Client, query string, reset bool, first, last uint64) {
+// checkStart reads the first lines of a connection to a channel of ten messages: a reset if expected, and the welcome.
+func checkStart(t *testing.T, c *Client, reset bool) {
 	t.Helper()
-	c := dial(t, base, Channel("ws", "room", query))
 	l := next(t, c)
 	if (l.Reset != nil) != reset {
 		t.Fatalf("reset comes first if and only if the position cannot be continued (%t): got %s", reset, l.Text)
 	}
-	var head uint64
 	if reset {
-		if l.Reset.Epoch == "" || l.Reset.Reason == "" {
-			t.Errorf("a reset says epoch and reason: %s", l.Text)
+		if l.Reset.Epoch == "" || l.Reset.Reason == "" || l.Reset.Offset != 10 {
+			t.Errorf("a reset says epoch, head and reason: %s", l.Text)
 		}
-		head = l.Reset.Offset
 		l = next(t, c)
 	}
-	if l.Welcome == nil || reset && l.Welcome.Offset != head {
+	if l.Welcome == nil || l.Welcome.Offset != 10 {
 		t.Fatalf("the welcome comes, with the head: got %s", l.Text)
-	}
-	head = l.Welcome.Offset
-	if first > 0 {
-		head = last + (l.Welcome.Offset - 10) // earlier subtests added messages
-		if strings.HasPrefix(query, "last=3") {
-			first += l.Welcome.Offset - 10
-		}
-		for offset := first; offset <= head; offset++ {
-			if m := nextMessage(t, c); m.Offset != offset {
-				t.Fatalf("message %d comes: got %+v", offset, m)
-			}
-		}
-	}
-	added := publish(t, publisher, `"new"`)
-	if m := nextMessage(t, c); m.Offset != added || string(m.Data) != `"new"` {
-		t.Fatalf("then the new message %d comes: got %+v", added, m)
 	}
 }
 
@@ -233,17 +229,34 @@ func TestBadCommandsAreErrorsAndTheConnectionStaysOpen(t *testing.T) {
 	c, _ := join(t, n.URL(), "room", "echo=0")
 	long := strings.Repeat("x", 129)
 	for _, tt := range []struct{ line, word string }{
-		{`nonsense`, ""}, {`{"publish"`, ""}, {`[]`, "object"}, {`"x"`, "object"}, {`7`, "object"}, {`null`, "object"},
-		{`{}`, ""}, {`{"publish":{"data":1},"ping":{}}`, ""}, {`{"nope":{}}`, "nope"},
-		{`{"publish":{}}`, "data"}, {`{"publish":{"id":"a"}}`, "data"}, {`{"publish":7}`, ""},
-		{`{"publish":{"data":1,"foo":2}}`, "foo"}, {`{"publish":{"data":1,"id":7}}`, "id"},
-		{`{"publish":{"data":1,"id":"` + long + `"}}`, "128"}, {`{"publish":{"data":1,"id":"a\u0000b"}}`, "control"},
-		{`{"publish":{"data":1e}}`, ""}, {`{"publish":{"data":1}} {"ping":{}}`, ""},
-		{`{"history":{"since":-1}}`, "since"}, {`{"history":{"since":"1"}}`, "since"}, {`{"history":{"since":1.5}}`, "since"},
-		{`{"history":{"limit":-1}}`, "limit"}, {`{"history":{"before":-5}}`, "before"},
-		{`{"history":{"since":1,"before":5}}`, ""}, {`{"history":{"sinse":1}}`, "sinse"},
+		{`nonsense`, ""},
+		{`{"publish"`, ""},
+		{`[]`, "object"},
+		{`"x"`, "object"},
+		{`7`, "object"},
+		{`null`, "object"},
+		{`{}`, ""},
+		{`{"publish":{"data":1},"ping":{}}`, ""},
+		{`{"nope":{}}`, "nope"},
+		{`{"publish":{}}`, "data"},
+		{`{"publish":{"id":"a"}}`, "data"},
+		{`{"publish":7}`, ""},
+		{`{"publish":{"data":1,"foo":2}}`, "foo"},
+		{`{"publish":{"data":1,"id":7}}`, "id"},
+		{`{"publish":{"data":1,"id":"` + long + `"}}`, "128"},
+		{`{"publish":{"data":1,"id":"a\u0000b"}}`, "control"},
+		{`{"publish":{"data":1e}}`, ""},
+		{`{"publish":{"data":1}} {"ping":{}}`, ""},
+		{`{"history":{"since":-1}}`, "since"},
+		{`{"history":{"since":"1"}}`, "since"},
+		{`{"history":{"since":1.5}}`, "since"},
+		{`{"history":{"limit":-1}}`, "limit"},
+		{`{"history":{"before":-5}}`, "before"},
+		{`{"history":{"since":1,"before":5}}`, ""},
+		{`{"history":{"sinse":1}}`, "sinse"},
 		{`{"history":{"since":99999999999999999999999}}`, "since"},
-		{`{"ping":{"x":1}}`, "x"}, {`{"ping":7}`, ""},
+		{`{"ping":{"x":1}}`, "x"},
+		{`{"ping":7}`, ""},
 	} {
 		l := ask(t, c, tt.line)
 		if l.Error == nil || l.Error.Code != 107 || l.Error.Retry || !strings.Contains(strings.ToLower(l.Error.Message), tt.word) {
@@ -274,13 +287,23 @@ func TestBadAddressesAreRefused(t *testing.T) {
 	n := startNode(t, testserver.NodeOptions{})
 	long := strings.Repeat("n", 256)
 	for _, tt := range []struct{ path, word string }{
-		{"/ws/", "channel"}, {"/ws/" + long, "255"}, {"/ws/a%0Ab", "control"}, {"/ws/a%FFb", "utf-8"}, {"/raw/" + long, "255"},
-		{"/ws/room?since=-1", "since"}, {"/ws/room?since=x", "since"}, {"/ws/room?since=99999999999999999999999", "since"},
-		{"/ws/room?last=1001", "1000"}, {"/ws/room?last=-1", "last"}, {"/ws/room?last=5&since=1", "last"},
-		{"/ws/room?name=" + long, "255"}, {"/ws/room?name=a%00b", "control"}, {"/ws/room?echo=maybe", "echo"},
+		{"/ws/", "channel"},
+		{"/ws/" + long, "255"},
+		{"/ws/a%0Ab", "control"},
+		{"/ws/a%FFb", "utf-8"},
+		{"/raw/" + long, "255"},
+		{"/ws/room?since=-1", "since"},
+		{"/ws/room?since=x", "since"},
+		{"/ws/room?since=99999999999999999999999", "since"},
+		{"/ws/room?last=1001", "1000"},
+		{"/ws/room?last=-1", "last"},
+		{"/ws/room?last=5&since=1", "last"},
+		{"/ws/room?name=" + long, "255"},
+		{"/ws/room?name=a%00b", "control"},
+		{"/ws/room?echo=maybe", "echo"},
 	} {
 		_, err := Dial(n.URL(), tt.path, nil)
-		var refused *Refused
+		var refused *RefusedError
 		if !errors.As(err, &refused) || refused.Status != 400 || !strings.Contains(strings.ToLower(refused.Text), tt.word) {
 			t.Errorf("%.60s is refused with 400 and a sentence about %q: got %v", tt.path, tt.word, err)
 		}
@@ -311,7 +334,7 @@ func TestOriginsAreChecked(t *testing.T) {
 		if err == nil {
 			c.Close()
 		}
-		var refused *Refused
+		var refused *RefusedError
 		if allowed && err != nil || !allowed && (!errors.As(err, &refused) || refused.Status != 403) {
 			t.Errorf("origin %q is allowed (%t), others are refused with 403: got %v", origin, allowed, err)
 		}
@@ -320,7 +343,8 @@ func TestOriginsAreChecked(t *testing.T) {
 
 func TestConnectionLimits(t *testing.T) {
 	n := startNode(t, testserver.NodeOptions{Env: []string{
-		"BARRAGE_LIMITS_CONNECTIONS=5", "BARRAGE_LIMITS_CONNECTIONS_PER_ADDRESS=3", "BARRAGE_TRUSTED_PROXIES=127.0.0.1"}})
+		"BARRAGE_LIMITS_CONNECTIONS=5", "BARRAGE_LIMITS_CONNECTIONS_PER_ADDRESS=3", "BARRAGE_TRUSTED_PROXIES=127.0.0.1",
+	}})
 	from := func(address string) http.Header { return http.Header{"X-Forwarded-For": {address}} }
 	var open []*Client
 	enter := func(address string) error {
@@ -336,7 +360,7 @@ func TestConnectionLimits(t *testing.T) {
 			t.Fatalf("three connections of one address are allowed: %v", err)
 		}
 	}
-	var refused *Refused
+	var refused *RefusedError
 	if err := enter("192.0.2.1"); !errors.As(err, &refused) || refused.Status != 429 && refused.Status != 503 {
 		t.Errorf("the fourth connection of one address is refused with 429 or 503: got %v", err)
 	}

@@ -5,6 +5,7 @@ package test
 import (
 	"bytes"
 	"database/sql"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -16,9 +17,9 @@ import (
 	"testing"
 	"time"
 
-	_ "modernc.org/sqlite" // to write a journal of a newer schema
-
 	"barrage/internal/testserver"
+
+	_ "modernc.org/sqlite" // to write a journal of a newer schema
 )
 
 func TestOneCommandStartsANodeThatKeepsItsHistory(t *testing.T) {
@@ -34,7 +35,7 @@ func TestOneCommandStartsANodeThatKeepsItsHistory(t *testing.T) {
 	}
 	page, _ := io.ReadAll(resp.Body)
 	resp.Body.Close()
-	if resp.StatusCode != 200 || !strings.HasPrefix(resp.Header.Get("Content-Type"), "text/html") || !bytes.Contains(page, []byte("<html")) {
+	if resp.StatusCode != http.StatusOK || !strings.HasPrefix(resp.Header.Get("Content-Type"), "text/html") || !bytes.Contains(page, []byte("<html")) {
 		t.Fatalf("/ is the live room: got %s, %s, %.200s", resp.Status, resp.Header.Get("Content-Type"), page)
 	}
 	if _, err := os.Stat(filepath.Join(n.Data(), "journal.db")); err != nil {
@@ -129,7 +130,8 @@ func serve(t *testing.T, args ...string) (code int, output string) {
 	if !timer.Stop() {
 		t.Fatalf("barrage %s ends by itself with an error: it ran for 20 s and printed\n%s", strings.Join(args, " "), out.String())
 	}
-	if _, ok := err.(*exec.ExitError); err != nil && !ok {
+	exitError := &exec.ExitError{}
+	if errors.As(err, &exitError) {
 		t.Fatal(err)
 	}
 	return c.ProcessState.ExitCode(), out.String()

@@ -24,8 +24,10 @@ func backend(t *testing.T, name string, status *int) *httptest.Server {
 			return
 		}
 		if !websocket.IsWebSocketUpgrade(r) {
-			w.Write([]byte(strings.Join([]string{name, r.Host, r.Header.Get("X-Forwarded-For"),
-				r.Header.Get("X-Forwarded-Proto"), r.Header.Get("Connection")}, "|")))
+			w.Write([]byte(strings.Join([]string{
+				name, r.Host, r.Header.Get("X-Forwarded-For"),
+				r.Header.Get("X-Forwarded-Proto"), r.Header.Get("Connection"),
+			}, "|")))
 			return
 		}
 		c, err := up.Upgrade(w, r, nil)
@@ -119,12 +121,12 @@ func TestNginxKeepsHostAndTellsTheClientsAddress(t *testing.T) {
 	if _, _, err := websocket.DefaultDialer.Dial("ws://"+n.Addr()+"/", http.Header{"Origin": {"http://127.0.0.1"}}); err == nil {
 		t.Fatal("an origin without nginx's port is another origin")
 	}
-	req, _ := http.NewRequest("GET", n.URL()+"/", nil)
+	req, _ := http.NewRequest(http.MethodGet, n.URL()+"/", nil)
 	req.Header.Set("X-Forwarded-For", "9.9.9.9")
 	if got, want := body(t, req), "a|"+n.Addr()+"|127.0.0.1|http|"; got != want {
 		t.Fatalf("Host has its port, the client's own X-Forwarded-For is not believed, and a plain request has no Connection header: got %q, want %q", got, want)
 	}
-	req, _ = http.NewRequest("GET", n.URL()+"/metrics", nil)
+	req, _ = http.NewRequest(http.MethodGet, n.URL()+"/metrics", nil)
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil || resp.StatusCode != http.StatusNotFound {
 		t.Fatalf("metrics are not to be had through the balancer: %v, %v", resp, err)

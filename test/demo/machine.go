@@ -86,7 +86,7 @@ func (st *stage) cpu() usage {
 
 // owner is the name of the process that this program started and that pid is, or descends from. Empty for strangers.
 func owner(all map[int]process, names map[int]string, pid int) string {
-	for depth := 0; depth < 32; depth++ {
+	for range 32 {
 		p, ok := all[pid]
 		if !ok {
 			return ""

@@ -65,13 +65,13 @@ func cutFrame(data []byte) (opcode byte, payload []byte, size int, err error) {
 		return 0, nil, 0, errFrame
 	}
 	length, head := int(data[1]), 2
-	switch {
-	case length == 126:
+	switch length {
+	case 126:
 		if head = 4; len(data) < head {
 			return 0, nil, 0, nil
 		}
 		length = int(binary.BigEndian.Uint16(data[2:]))
-	case length == 127:
+	case 127:
 		if head = 10; len(data) < head {
 			return 0, nil, 0, nil
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -54,10 +55,10 @@ func TestMemberAccountsForEveryOffsetInAnySplit(t *testing.T) {
 
 func TestMemberKnowsTheEndOfAConnection(t *testing.T) {
 	m := &member{next: 1, state: &findings{Nodes: map[string]int{}}}
-	if err := m.feed(frameOf(8, "\x0b\xb9"), time.Now(), nil); err != errClosed {
+	if err := m.feed(frameOf(8, "\x0b\xb9"), time.Now(), nil); !errors.Is(err, errClosed) {
 		t.Errorf("a close frame ends the connection: got %v", err)
 	}
-	if err := m.feed([]byte{0x81, 0x85, 0, 0}, time.Now(), nil); err != errFrame {
+	if err := m.feed([]byte{0x81, 0x85, 0, 0}, time.Now(), nil); !errors.Is(err, errFrame) {
 		t.Errorf("a masked frame from a server is an error: got %v", err)
 	}
 }

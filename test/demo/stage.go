@@ -122,8 +122,10 @@ func (st *stage) startPlayer() error {
 	if err != nil {
 		return err
 	}
-	args := []string{"replay", "--trace", st.Trace, "--channel", st.Channel, "--speed", strconv.FormatFloat(st.Speed, 'g', -1, 64),
-		"--url", "ws" + strings.TrimPrefix(st.cluster.URL(), "http"), "--json"}
+	args := []string{
+		"replay", "--trace", st.Trace, "--channel", st.Channel, "--speed", strconv.FormatFloat(st.Speed, 'g', -1, 64),
+		"--url", "ws" + strings.TrimPrefix(st.cluster.URL(), "http"), "--json",
+	}
 	if st.Busiest > 0 {
 		args = append(args, "--busiest", st.Busiest.String())
 	}
