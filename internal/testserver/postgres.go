@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"os/exec"
 	"os/user"
@@ -188,7 +187,9 @@ func (p *Postgres) arguments() []string {
 	if p.options.Unsafe {
 		settings["fsync"], settings["synchronous_commit"], settings["full_page_writes"] = "off", "off", "off"
 	}
-	maps.Copy(settings, p.options.Settings)
+	for name, value := range p.options.Settings {
+		settings[name] = value
+	}
 	args := []string{"-D", p.dataFolder(), "-p", strconv.Itoa(p.port)}
 	for name, value := range settings {
 		args = append(args, "-c", name+"="+value)

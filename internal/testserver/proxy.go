@@ -120,9 +120,11 @@ func (p *Proxy) serve(client net.Conn) {
 		return
 	}
 	defer p.remove(server)
-	p.running.Go(func() {
+	p.running.Add(1)
+	go func() {
+		defer p.running.Done()
 		p.pass(server, client)
-	})
+	}()
 	p.pass(client, server)
 }
 
