@@ -81,3 +81,10 @@ func (h *Hub) Tail(name string, pick func(first proto.Offset, head proto.Positio
 	}
 	return append([]proto.Message(nil), c.tail.messages[from-first:to-first]...), c.seq.Position(), true
 }
+
+// Channels is the number of channels in use.
+func (h *Hub) Channels() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.channels)
+}

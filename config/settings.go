@@ -217,3 +217,12 @@ func (s *Setting) format(c *Config) string {
 	}
 	return ""
 }
+
+// DefaultTexts gives the default of each setting by name, as one would write it in a flag.
+func DefaultTexts() map[string]string {
+	c, texts := Default(), map[string]string{}
+	for i := range settings {
+		texts[settings[i].Name] = settings[i].format(&c)
+	}
+	return texts
+}

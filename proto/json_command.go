@@ -68,6 +68,7 @@ type Command struct {
 	// that belongs to the caller.
 	Data []byte
 	// Since and Before bound a page of history; at most one is set. Since is 0 to MaxOffset, Before 1 to MaxOffset.
+	// The page before 1 is empty.
 	Since, Before *Offset
 	// Limit is the size of a page of history, 1 to MaxHistory; DefaultHistory when the client named none, and 0 for
 	// other commands.

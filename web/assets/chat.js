@@ -277,7 +277,7 @@ export class Chat {
   #scrolled() {
     const { scrollTop, scrollHeight, clientHeight } = this.#scroller;
     const below = scrollHeight - scrollTop - clientHeight;
-    const following = below < AT_END && this.#attached;
+    const following = below < AT_END && (this.#following || this.#attached);
     if (following !== this.#following) {
       this.#following = following;
       if (following) this.#unread = 0;

@@ -53,7 +53,8 @@ export class Connection {
   #held = null; // messages that wait for the page after a reset
   #gapAt = null; // position at which a gap already made us reconnect once
   #attempt = 0;
-  #heard = 0;
+  #heard = 0; // when the last frame came
+  #frames = 0;
   #timers = new Map(); // name → id; a name has at most one timer
   #requests = new Map(); // id → {resolve, reject}
   #requestNumber = 0;
@@ -221,10 +222,10 @@ export class Connection {
   }
 
   #probe(limit) {
-    const asked = this.#env.now();
+    const frames = this.#frames;
     this.#send({ ping: {} });
     this.#after('watch', limit, () => {
-      if (this.#heard > asked) this.#watch();
+      if (this.#frames > frames) this.#watch();
       else this.#lost('no answer to a ping');
     });
   }
@@ -264,6 +265,7 @@ export class Connection {
   // receive handles one frame: its messages are handed on together, in their place among the other lines.
   #receive(frame) {
     this.#heard = this.#env.now();
+    this.#frames++;
     const socket = this.#socket;
     let batch = [];
     const flush = () => {

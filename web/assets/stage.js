@@ -101,7 +101,7 @@ export class Stage {
   #launch(bullet, at) {
     if (this.#flying.size >= MAX_BULLETS || this.width === 0) return false;
     if (!bullet.width) bullet.width = Math.ceil(this.#measure.measureText(bullet.text).width + this.size * 1.4);
-    const duration = this.#duration();
+    const duration = this.#duration(bullet.width);
     const still = this.#reducedMotion.matches;
     const place = still ? this.#lanes.stand(at, STAND_MS) : this.#lanes.place(at, bullet.width, this.width, duration);
     if (!place) return false;
@@ -120,10 +120,13 @@ export class Stage {
     return true;
   }
 
-  // duration is how long a bullet crosses the stage: longer on a wide one, shorter when many wait.
-  #duration() {
-    const calm = Math.min(11_000, Math.max(6_000, this.width * 8.5));
-    return calm * (1 - 0.45 * Math.min(1, this.#waiting.pressure * 1.5));
+  // duration is how long a bullet of a width crosses the stage: longer on a wide one, shorter when many wait. Wide
+  // ones fly faster, but the more wait the less so: at one speed nobody catches up, and a lane takes more.
+  #duration(width) {
+    const pressure = Math.min(1, this.#waiting.pressure * 1.5);
+    const calm = Math.min(11_000, Math.max(6_000, this.width * 8.5)) * (1 - 0.45 * pressure);
+    const speed = (this.width + width * (1 - pressure)) / calm;
+    return (this.width + width) / speed;
   }
 
   #dress(bullet, lane) {

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"barrage/client"
+	"barrage/config"
+)
+
+// connectFlags are those of every command that talks to a server.
+type connectFlags struct {
+	urls    []string
+	name    string
+	timeout durationValue
+	quiet   bool
+}
+
+func addConnectFlags(cmd *cobra.Command, timeoutHelp string) *connectFlags {
+	f := &connectFlags{timeout: durationValue(10 * time.Second)}
+	flags := cmd.Flags()
+	flags.StringSliceVar(&f.urls, "url", []string{"ws://127.0.0.1:8000"},
+		"`URL` of a node or balancer, ws://host:port or wss://host:port; give several to move on when one is lost")
+	flags.Var(&f.timeout, "timeout", timeoutHelp)
+	flags.BoolVarP(&f.quiet, "quiet", "q", false, "no notices on standard error")
+	return f
+}
+
+// durationValue is a flag that takes what the settings take: 250ms, 25s, 7d.
+type durationValue time.Duration
+
+func (d *durationValue) String() string { return config.FormatDuration(time.Duration(*d)) }
+func (d *durationValue) Type() string   { return "DURATION" }
+func (d *durationValue) Set(s string) error {
+	v, err := config.ParseDuration(s)
+	if err == nil && v < 0 {
+		err = fmt.Errorf("%s is negative", s)
+	}
+	*d = durationValue(v)
+	return err
+}
+
+// notices writes what happens to a connection for the person at the terminal.
+type notices struct {
+	w      io.Writer
+	dim    bool
+	joined bool
+}
+
+func newNotices(w io.Writer, quiet bool) *notices {
+	if quiet {
+		w = io.Discard
+	}
+	return &notices{w: w, dim: isTerminal(w) && os.Getenv("NO_COLOR") == ""}
+}
+
+func (n *notices) printf(format string, args ...any) {
+	text := "barrage: " + fmt.Sprintf(format, args...)
+	if n.dim {
+		text = "\x1b[2m" + text + "\x1b[0m"
+	}
+	fmt.Fprintln(n.w, text)
+}
+
+func (n *notices) event(e client.Event) {
+	switch {
+	case e.Welcome != nil:
+		how := "joined"
+		if n.joined {
+			how = "back in"
+		}
+		n.joined = true
+		n.printf("%s %s on node %s at offset %d", how, visible(e.Welcome.Channel), visible(e.Welcome.Node), e.Welcome.Offset)
+	case e.Reset != nil:
+		n.printf("messages were missed (%s); going on after offset %d", visible(e.Reset.Reason), e.Reset.Offset)
+	case e.Gap != nil:
+		n.printf("the server left out messages %d to %d", e.Gap.From, e.Gap.To)
+	case e.Disconnected != nil:
+		n.printf("%s: %s; next attempt in %s", e.Disconnected.URL, visible(e.Disconnected.Err.Error()),
+			e.Disconnected.Retry.Round(10*time.Millisecond))
+	}
+}
+
+// isTerminal says whether w is a terminal.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}

@@ -1,0 +1,188 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	"barrage/broker"
+	brokeropen "barrage/broker/open"
+	"barrage/config"
+	"barrage/gateway"
+	"barrage/httpapi"
+	"barrage/journal"
+	journalopen "barrage/journal/open"
+	"barrage/metrics"
+	"barrage/node"
+	"barrage/session"
+	"barrage/web"
+)
+
+// server is a running node with everything around it.
+type server struct {
+	cfg     config.Config
+	log     *slog.Logger
+	journal journal.Journal
+	node    *node.Node
+	gateway *gateway.Gateway
+	api     *httpapi.API
+	http    *http.Server
+}
+
+// runServe runs a node until ctx ends, and then lets it end in order.
+func runServe(ctx context.Context, cfg config.Config, out io.Writer, log *slog.Logger) error {
+	// The port first: a second node on it must not touch the journal.
+	listener, err := listen(ctx, cfg.Listen)
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	s := &server{cfg: cfg, log: log.With("node", cfg.Name)}
+	if err := s.open(ctx); err != nil {
+		return err
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- s.http.Serve(listener) }()
+	greet(out, cfg, listener.Addr())
+	select {
+	case err = <-failed:
+		err = fmt.Errorf("serving %s failed: %w", listener.Addr(), err)
+	case <-ctx.Done():
+		s.log.Info("shutting down", "connections", s.gateway.Connections(), "drain", cfg.Limits.Drain)
+	}
+	return errors.Join(err, s.close())
+}
+
+func listen(ctx context.Context, addr string) (net.Listener, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen on %s: %w; stop what uses it or choose another address with --listen", addr, errors.Unwrap(err))
+	}
+	return l, nil
+}
+
+// open opens the journal and starts the node.
+func (s *server) open(ctx context.Context) error {
+	if err := s.openJournal(ctx); err != nil {
+		return err
+	}
+	appends := metrics.NewJournal()
+	n, err := node.New(node.Options{
+		Name: s.cfg.Name, Journal: s.journal, Codecs: session.Codecs(), Log: s.log, Observe: appends.Observe,
+		Retention: journal.Retention{Count: s.cfg.History.Count, Age: s.cfg.History.Age}, Trim: s.cfg.History.Trim,
+		OpenBroker: func(id string, h broker.Handler) (broker.Broker, error) {
+			return brokeropen.Broker(s.cfg.Broker, brokeropen.Options{NodeID: id, Handler: h, Logger: s.log})
+		},
+	})
+	if err != nil {
+		return errors.Join(err, s.journal.Close())
+	}
+	s.node = n
+	limits := s.cfg.Limits
+	s.gateway = gateway.New(gateway.Options{
+		Node: s.cfg.Name, Backend: n, Writers: n.Writers(), Log: s.log,
+		MaxMessage: limits.Message, MaxConnections: limits.Connections, MaxPerAddress: limits.ConnectionsPerAddress,
+		Ping: limits.Ping, Pong: limits.Pong, Write: limits.Write,
+		Origins: s.cfg.Origins, TrustedProxies: prefixes(s.cfg.TrustedProxies),
+	})
+	s.api = httpapi.New(n, metrics.New(n, s.gateway, appends))
+	s.http = &http.Server{
+		Handler: s.handler(), ReadHeaderTimeout: limits.Handshake, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	return nil
+}
+
+// readyWait is how long a start waits for a journal that does not answer; afterwards the node starts without it.
+const readyWait = 3 * time.Second
+
+func (s *server) openJournal(ctx context.Context) error {
+	url := s.cfg.JournalURL()
+	if s.cfg.Journal == "" {
+		if err := os.MkdirAll(s.cfg.Data, 0o750); err != nil {
+			return fmt.Errorf("the data folder cannot be made: %w; choose another with --data", err)
+		}
+	}
+	var err error
+	if s.journal, err = journalopen.Journal(ctx, url, s.log); err != nil {
+		if errors.Is(err, journal.ErrURL) {
+			return usageError(err)
+		}
+		return err
+	}
+	ready, cancel := context.WithTimeout(ctx, readyWait)
+	defer cancel()
+	switch err := journalopen.Ready(ready, s.journal); {
+	case err == nil:
+	case errors.Is(err, journal.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
+		s.log.Warn("the journal does not answer yet; starting without it, /readyz stays at 503 until it does", "error", err)
+	default:
+		return errors.Join(err, s.journal.Close())
+	}
+	return nil
+}
+
+func prefixes(list []string) (out []netip.Prefix) {
+	for _, s := range list {
+		if a, err := netip.ParseAddr(s); err == nil {
+			out = append(out, netip.PrefixFrom(a, a.BitLen()))
+		} else if p, err := netip.ParsePrefix(s); err == nil {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// handler routes requests. Channels come first and by the path as it was sent: a mux would clean names like "a//b".
+func (s *server) handler() http.Handler {
+	mux := http.NewServeMux()
+	s.api.Register(mux)
+	mux.Handle("/", web.Handler())
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if gateway.Handles(r) {
+			s.gateway.ServeHTTP(w, r)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+// close ends the node in order: tell load balancers, send clients elsewhere, store what was accepted.
+func (s *server) close() error {
+	s.api.Drain()
+	drain, cancel := context.WithTimeout(context.Background(), s.cfg.Limits.Drain)
+	s.gateway.Shutdown(drain)
+	cancel()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	err := errors.Join(s.http.Close(), s.node.Close(ctx), s.journal.Close())
+	if err == nil {
+		s.log.Info("ended")
+	}
+	return err
+}
+
+// greet tells a person where everything is.
+func greet(out io.Writer, cfg config.Config, addr net.Addr) {
+	host := strings.NewReplacer("[::]", "localhost", "0.0.0.0", "localhost").Replace(addr.String())
+	fmt.Fprintf(out, `barrage is ready: node %s
+
+  live room    http://%[2]s/
+  plain text   ws://%[2]s/raw/lobby
+  JSON         ws://%[2]s/ws/lobby
+  health       http://%[2]s/healthz  http://%[2]s/readyz  http://%[2]s/metrics
+
+  journal      %[3]s
+  broker       %[4]s
+
+`, cfg.Name, host, config.Mask(cfg.JournalURL()), config.Mask(cfg.Broker))
+}

@@ -1,0 +1,144 @@
+package gateway
+
+import (
+	"errors"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"barrage/engine"
+	"barrage/fanout"
+	"barrage/proto"
+	"barrage/session"
+	"barrage/ws"
+)
+
+// conn is one connection: the engine's Handler. Read and Closed are called by one goroutine.
+type conn struct {
+	gateway *Gateway
+	socket  *engine.Conn
+	addr    netip.Addr
+	out     *fanout.Outlet
+	session *session.Session
+	asm     ws.Assembler // owner: Read
+	ended   bool         // owner: Read; a close frame was sent or received, nothing is taken any more
+
+	leaving atomic.Bool  // no message is taken any more
+	deaf    atomic.Bool  // the session is full: pongs are not read
+	heard   atomic.Int64 // when bytes last arrived, Unix nanoseconds
+	pinged  atomic.Int64 // when a ping was sent that nothing has answered, 0 without one
+}
+
+// Read implements engine.Handler.
+func (c *conn) Read(b []byte) (more bool) {
+	c.heard.Store(time.Now().UnixNano())
+	c.pinged.Store(0)
+	for !c.ended {
+		ev, n, err := c.asm.Next(b)
+		if err != nil {
+			c.violation(err)
+			break
+		}
+		b = b[n:]
+		if ev.Op == 0 {
+			break
+		}
+		c.event(ev)
+	}
+	full := !c.ended && c.session.Full()
+	c.deaf.Store(full)
+	return !full
+}
+
+func (c *conn) event(ev ws.Event) {
+	switch ev.Op {
+	case ws.OpText:
+		if !c.leaving.Load() {
+			c.gateway.stats.Received.Add(1)
+			c.session.Message(ev.Payload)
+		}
+	case ws.OpBinary:
+		c.end(proto.CloseUnsupported)
+	case ws.OpPing:
+		if !c.out.Send(ws.AppendFrame(nil, ws.OpPong, ev.Payload)) {
+			c.slow("pongs are waiting to be read")
+		}
+	case ws.OpClose:
+		// RFC 6455, section 5.5.1: answer with the code received.
+		code := ev.Code
+		if code == ws.NoStatus {
+			code = 0
+		}
+		c.ended = true
+		c.out.End(ws.AppendClose(nil, code, ""))
+	}
+}
+
+// violation closes the connection because of what it sent.
+func (c *conn) violation(err error) {
+	c.gateway.stats.Violation.Add(1)
+	closing := proto.CloseProtocol
+	errors.As(err, &closing)
+	c.end(closing)
+}
+
+func (c *conn) end(closing proto.Close) {
+	c.ended = true
+	c.session.End(closing)
+}
+
+// leave ends the connection once its commands have their answers.
+func (c *conn) leave(closing proto.Close) {
+	if !c.leaving.Swap(true) {
+		c.session.Leave(closing)
+	}
+}
+
+func (c *conn) slow(reason string) {
+	c.gateway.stats.Slow.Add(1)
+	c.session.End(proto.CloseSlow.With("%s", reason))
+}
+
+// errSlow and errSilent are why the gateway cut a connection.
+var (
+	errSlow   = errors.New("the client accepted no bytes for too long")
+	errSilent = errors.New("the client did not answer a ping")
+)
+
+// Tick implements engine.Handler: it pings a silent connection and closes a dead one.
+func (c *conn) Tick(now time.Time) {
+	g := c.gateway
+	if since := c.out.Stalled(); !since.IsZero() && now.Sub(since) >= g.Write {
+		g.stats.Slow.Add(1)
+		c.socket.Abort(errSlow) // a close frame would not get through
+		return
+	}
+	if c.deaf.Load() {
+		return
+	}
+	if at := c.pinged.Load(); at != 0 {
+		switch silent := now.Sub(time.Unix(0, at)); {
+		case silent >= 2*g.Pong:
+			c.socket.Abort(errSilent)
+		case silent >= g.Pong:
+			g.stats.NoPong.Add(1)
+			c.session.End(proto.CloseNoPong)
+		}
+		return
+	}
+	if now.Sub(time.Unix(0, c.heard.Load())) >= g.Ping {
+		c.pinged.Store(now.UnixNano())
+		c.out.Send(ws.AppendFrame(nil, ws.OpPing, nil)) // when it cannot be sent, the pong will be missing
+	}
+}
+
+// Writable implements engine.Handler.
+func (c *conn) Writable() { c.out.Writable() }
+
+// Closed implements engine.Handler.
+func (c *conn) Closed(err error) {
+	c.out.Close()
+	c.gateway.stats.Closed.Add(1)
+	c.gateway.Log.Debug("disconnected", "session", c.session, "address", c.addr, "cause", err)
+	c.gateway.release(c.addr, c)
+}

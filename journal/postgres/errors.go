@@ -1,0 +1,105 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"barrage/journal"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// errLost: the connection broke or was ended while a statement was under way; whether that was committed is unknown.
+var errLost = errors.New("the connection was lost")
+
+// SQLSTATE values that the journal acts on.
+const (
+	undefinedTable      = "42P01"
+	undefinedFunction   = "42883"
+	undefinedColumn     = "42703"
+	readOnlyTransaction = "25006"
+	queryCanceled       = "57014"
+	lockNotAvailable    = "55P03"
+)
+
+// explain sorts the error of a statement: errLost, journal.ErrUnavailable, or one that is the statement's own.
+func (j *Journal) explain(err error) error {
+	if err == nil || errors.Is(err, journal.ErrUnavailable) {
+		return err
+	}
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok || fatal(pg) {
+		if pgconn.SafeToRetry(err) {
+			return fmt.Errorf("%w: %w", journal.ErrUnavailable, err)
+		}
+		if !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+			// The others are likely to be broken as well, or to lead to a server that is no longer the right one.
+			j.pool.Reset()
+		}
+		return fmt.Errorf("%w: %w: %w", journal.ErrUnavailable, errLost, err)
+	}
+	switch pg.Code {
+	case undefinedTable, undefinedFunction, undefinedColumn:
+		j.ready.Store(false) // somebody removed the schema or the epoch: the next call sets it up
+		return fmt.Errorf("%w: the schema is not there: %w", journal.ErrUnavailable, err)
+	case readOnlyTransaction:
+		j.pool.Reset() // a failover: the name may lead to the new primary
+		return fmt.Errorf("%w: the server is read-only: %w", journal.ErrUnavailable, err)
+	case queryCanceled, lockNotAvailable:
+		return fmt.Errorf("%w: the statement took too long: %w", journal.ErrUnavailable, err)
+	}
+	switch pg.Code[:min(2, len(pg.Code))] {
+	case "08", "40", "53", "57", "58", "XX":
+		return fmt.Errorf("%w: %w", journal.ErrUnavailable, err)
+	}
+	return err
+}
+
+// explainAppend is explain for a statement that writes: when its connection was lost, the outcome is unknown.
+func (j *Journal) explainAppend(err error) error {
+	err = j.explain(err)
+	if errors.Is(err, errLost) {
+		return fmt.Errorf("%w: %s", journal.ErrUncertain, err) // which is not unavailable: that would say "not stored"
+	}
+	return err
+}
+
+// lostEpoch is the error of a read that finds no epoch; the next call makes a new one.
+func (j *Journal) lostEpoch() error {
+	j.ready.Store(false)
+	return fmt.Errorf("%w: barrage_meta has no epoch", journal.ErrUnavailable)
+}
+
+// fatal says whether an error ended the session. One that ends it may come after a commit.
+func fatal(pg *pgconn.PgError) bool {
+	return pg.SeverityUnlocalized == "FATAL" || pg.SeverityUnlocalized == "PANIC"
+}
+
+// explainSetup turns the error of connecting and migrating into a sentence that says what to do. What may pass by itself
+// matches journal.ErrUnavailable; everything else needs a person.
+func explainSetup(err error) error {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
+		return fmt.Errorf("%w: the database cannot be reached: %w", journal.ErrUnavailable, err)
+	}
+	var advice string
+	switch pg.Code {
+	case "28000", "28P01":
+		advice = "the database does not let this user in; check user and password in the URL and pg_hba.conf"
+	case "3D000":
+		advice = "create the database, or name another one in the URL"
+	case "3F000":
+		advice = "create the schema that search_path names"
+	case "42501":
+		advice = "give this user the right to create tables in its schema (GRANT CREATE ON SCHEMA … TO …), or name another one by search_path"
+	case "42P07", "42723":
+		advice = "the schema already has tables or functions of these names, but no journal; name another schema by search_path"
+	default:
+		if pg.Code[:min(2, len(pg.Code))] == "42" {
+			return err
+		}
+		return fmt.Errorf("%w: %w", journal.ErrUnavailable, err)
+	}
+	return fmt.Errorf("%s: %w", advice, err)
+}

@@ -1,0 +1,183 @@
+package postgres
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"barrage/journal"
+	"barrage/journal/internal/migration"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+//go:embed migrations
+var migrationFiles embed.FS
+
+var migrations = migration.MustLoad(migrationFiles)
+
+// setup is one attempt to connect and bring the schema up to date, shared by all calls that need it.
+type setup struct {
+	done chan struct{}
+	err  error // valid when done is closed
+}
+
+// Ready connects, migrates the schema if it has to, and says whether the journal can be used. An error that matches
+// journal.ErrUnavailable may pass by itself: go on, calls try again. journal.ErrNewerSchema and every other one needs a
+// person.
+func (j *Journal) Ready(ctx context.Context) error {
+	ctx, cancel := j.bound(ctx, setupTimeout)
+	defer cancel()
+	if err := j.ensure(ctx); err != nil {
+		return j.failed("connect", err)
+	}
+	err := j.query(ctx, func(ctx context.Context, c *pgxpool.Conn) error { return c.Ping(ctx) })
+	return j.failed("connect", err)
+}
+
+// ensure waits until the schema is known to be there, or for the end of the attempt under way.
+func (j *Journal) ensure(ctx context.Context) error {
+	if j.ready.Load() {
+		return nil
+	}
+	s, err := j.startSetup()
+	if err != nil {
+		return err
+	}
+	select {
+	case <-s.done:
+		return s.err
+	case <-ctx.Done():
+		return fmt.Errorf("%w: connecting: %w", journal.ErrUnavailable, ctx.Err())
+	}
+}
+
+// startSetup returns the attempt under way, or starts one.
+func (j *Journal) startSetup() (*setup, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.closed.Load() {
+		return nil, journal.ErrClosed
+	}
+	if j.refusal != nil || j.setup != nil {
+		return j.setup, j.refusal
+	}
+	s := &setup{done: make(chan struct{})}
+	j.setup = s
+	j.running.Go(func() {
+		ctx, cancel := context.WithTimeout(j.life, setupTimeout)
+		defer cancel()
+		s.err = j.prepare(ctx)
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		j.setup = nil
+		j.ready.Store(s.err == nil)
+		if errors.Is(s.err, journal.ErrNewerSchema) {
+			j.refusal = s.err
+		}
+		close(s.done)
+	})
+	return s, nil
+}
+
+// prepare checks the schema and migrates it when it is old.
+func (j *Journal) prepare(ctx context.Context) error {
+	connecting, cancel := context.WithTimeout(ctx, 2*connectTimeout)
+	defer cancel()
+	c, err := j.pool.Acquire(connecting)
+	if err != nil {
+		return explainSetup(err)
+	}
+	defer c.Release()
+	var encoding string
+	if err := c.QueryRow(ctx, "SHOW server_encoding").Scan(&encoding); err != nil {
+		return explainSetup(err)
+	}
+	if encoding != "UTF8" {
+		return fmt.Errorf("the database's encoding is %s; create one with encoding UTF8", encoding)
+	}
+	current, err := j.current(ctx, c)
+	if err != nil || current {
+		return err
+	}
+	return j.migrate(ctx, c)
+}
+
+// current says whether the schema is exactly the one that this program needs, without taking a lock.
+func (j *Journal) current(ctx context.Context, c *pgxpool.Conn) (bool, error) {
+	var exists bool
+	if err := c.QueryRow(ctx, "SELECT to_regclass('barrage_meta') IS NOT NULL").Scan(&exists); err != nil || !exists {
+		return false, wrapSetup(err)
+	}
+	var version, epoch *string
+	err := c.QueryRow(ctx, `SELECT (SELECT value FROM barrage_meta WHERE name = 'schema'),
+		(SELECT value FROM barrage_meta WHERE name = 'epoch'), to_regclass('barrage_messages') IS NOT NULL`).
+		Scan(&version, &epoch, &exists)
+	if err != nil || version == nil {
+		return false, wrapSetup(err)
+	}
+	n, err := checkVersion(*version)
+	return n == len(migrations) && epoch != nil && exists, err
+}
+
+// wrapSetup is explainSetup that leaves success alone.
+func wrapSetup(err error) error {
+	if err == nil {
+		return nil
+	}
+	return explainSetup(err)
+}
+
+// checkVersion parses the schema's version and refuses one that this program does not know.
+func checkVersion(text string) (int, error) {
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		return 0, fmt.Errorf("barrage_meta says that the schema's version is %q; restore it", text)
+	}
+	if n > len(migrations) {
+		return n, fmt.Errorf("%w: version %d, and this program knows only up to %d; use the newer barrage that wrote it",
+			journal.ErrNewerSchema, n, len(migrations))
+	}
+	return n, nil
+}
+
+// migrate runs the missing migrations in one transaction, under a lock that makes other nodes wait.
+func (j *Journal) migrate(ctx context.Context, c *pgxpool.Conn) error {
+	start := time.Now()
+	from := 0
+	err := pgx.BeginFunc(ctx, c, func(tx pgx.Tx) (err error) {
+		for _, statement := range []string{
+			"SET LOCAL statement_timeout = 0",
+			"SELECT pg_advisory_xact_lock(hashtextextended('barrage migrate ' || coalesce(current_schema(), ''), 0))",
+			"CREATE TABLE IF NOT EXISTS barrage_meta (name text PRIMARY KEY, value text NOT NULL)",
+			"INSERT INTO barrage_meta VALUES ('schema', '0') ON CONFLICT DO NOTHING",
+			"INSERT INTO barrage_meta VALUES ('epoch', '" + string(journal.NewEpoch()) + "') ON CONFLICT DO NOTHING",
+		} {
+			if _, err := tx.Exec(ctx, statement, pgx.QueryExecModeSimpleProtocol); err != nil {
+				return wrapSetup(err)
+			}
+		}
+		var version string
+		if err := tx.QueryRow(ctx, "SELECT value FROM barrage_meta WHERE name = 'schema'").Scan(&version); err != nil {
+			return wrapSetup(err)
+		}
+		if from, err = checkVersion(version); err != nil {
+			return err
+		}
+		for _, step := range migrations[from:] {
+			if _, err := tx.Exec(ctx, step.SQL, pgx.QueryExecModeSimpleProtocol); err != nil {
+				return fmt.Errorf("migration %s: %w", step.Name, wrapSetup(err))
+			}
+		}
+		_, err = tx.Exec(ctx, "UPDATE barrage_meta SET value = $1 WHERE name = 'schema'", strconv.Itoa(len(migrations)))
+		return wrapSetup(err)
+	})
+	if err == nil && from < len(migrations) {
+		j.log.Info("migrated the journal", "from", from, "to", len(migrations), "took", time.Since(start))
+	}
+	return err
+}

@@ -1,0 +1,130 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"time"
+
+	"barrage/journal"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+const (
+	// trimStep is about how many messages one statement removes.
+	trimStep = 1000
+	// trimChannels is from how many channels one statement removes at most.
+	trimChannels = 100
+	// trimPage is how many channels are looked up at once.
+	trimPage = 1000
+	// trimTimeout bounds a whole Trim: what is left then is the next one's.
+	trimTimeout = 10 * time.Minute
+)
+
+// trimLock names the advisory lock that one trimmer at a time holds; it vanishes with the connection.
+const trimLock = `(hashtextextended('barrage trim ' || coalesce(current_schema(), ''), 0))`
+
+// limits are a retention policy at one moment: what is removed from a channel is offsets up to head-count and
+// messages before cutoff, in milliseconds of the database's clock.
+type limits struct{ count, cutoff int64 }
+
+// Trim implements journal.Journal. Each step is one statement that removes about 1,000 messages; it takes no lock that
+// appends wait for.
+func (j *Journal) Trim(ctx context.Context, p journal.Retention) (removed int64, err error) {
+	if p.Everything() {
+		return 0, nil
+	}
+	ctx, cancel := j.bound(ctx, trimTimeout)
+	defer cancel()
+	c, err := j.connect(ctx)
+	if err != nil {
+		return 0, j.failed("trim", err)
+	}
+	defer c.Release()
+	var mine bool
+	if err := c.QueryRow(ctx, "SELECT pg_try_advisory_lock"+trimLock).Scan(&mine); err != nil || !mine {
+		return 0, j.failed("trim", j.explain(err))
+	}
+	defer unlock(c)
+	removed, err = trim(ctx, c, p)
+	return removed, j.failed("trim", j.explain(err))
+}
+
+// unlock gives up the trim lock, or the whole connection when that fails.
+func unlock(c *pgxpool.Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), connectTimeout)
+	defer cancel()
+	if _, err := c.Exec(ctx, "SELECT pg_advisory_unlock"+trimLock); err != nil {
+		_ = c.Conn().Close(ctx) // it is broken already
+	}
+}
+
+func trim(ctx context.Context, c *pgxpool.Conn, p journal.Retention) (removed int64, err error) {
+	l := limits{count: math.MaxInt64}
+	if p.Count > 0 {
+		l.count = p.Count
+	}
+	if p.Age > 0 {
+		err := c.QueryRow(ctx, "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint - $1::bigint",
+			p.Age.Milliseconds()).Scan(&l.cutoff)
+		if err != nil {
+			return 0, err
+		}
+	}
+	for after := int64(math.MinInt64); ; {
+		due, err := findDue(ctx, c, after, l)
+		if err != nil || len(due) == 0 {
+			return removed, err
+		}
+		after = due[len(due)-1]
+		for len(due) > 0 {
+			var n int64
+			if n, due, err = trimSome(ctx, c, due, l); err != nil {
+				return removed, err
+			}
+			removed += n
+		}
+	}
+}
+
+// findDue returns the next channels by id whose first message is to be removed.
+func findDue(ctx context.Context, c *pgxpool.Conn, after int64, l limits) ([]int64, error) {
+	rows, err := c.Query(ctx, `SELECT c.id FROM barrage_channels c CROSS JOIN LATERAL (
+			SELECT m."offset", m.time FROM barrage_messages m WHERE m.channel_id = c.id ORDER BY m."offset" LIMIT 1) f
+		WHERE c.id > $1 AND (f."offset" <= c.head - $2 OR f.time < $3) ORDER BY c.id LIMIT $4`,
+		after, l.count, l.cutoff, trimPage)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[int64])
+}
+
+// trimSome removes messages from the front of some of the channels given, and returns those that are not done.
+func trimSome(ctx context.Context, c *pgxpool.Conn, due []int64, l limits) (removed int64, rest []int64, err error) {
+	some := due[:min(len(due), trimChannels)]
+	each := int64(trimStep / len(some))
+	// Times do not decrease along offsets, so what is chosen is a run at the front.
+	rows, err := c.Query(ctx, `WITH gone AS (DELETE FROM barrage_messages WHERE ctid = ANY(ARRAY(
+			SELECT f.ctid FROM unnest($1::bigint[]) AS d(id) JOIN barrage_channels c ON c.id = d.id CROSS JOIN LATERAL (
+				SELECT m.ctid, m."offset", m.time FROM barrage_messages m WHERE m.channel_id = c.id
+				ORDER BY m."offset" LIMIT $2) f
+			WHERE f."offset" <= c.head - $3 OR f.time < $4)) RETURNING channel_id)
+		SELECT channel_id, count(*) FROM gone GROUP BY channel_id`, some, each, l.count, l.cutoff)
+	if err != nil {
+		return 0, nil, err
+	}
+	var id, n int64
+	_, err = pgx.ForEachRow(rows, []any{&id, &n}, func() error {
+		removed += n
+		if n == each {
+			rest = append(rest, id)
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, nil, fmt.Errorf("remove messages: %w", err)
+	}
+	return removed, append(rest, due[len(some):]...), nil
+}

@@ -1,0 +1,120 @@
+// Package metrics shows a node's counters to Prometheus. It owns no counter: each is read where it is kept.
+package metrics
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"barrage/gateway"
+	"barrage/node"
+)
+
+// Journal holds what is measured of appends.
+type Journal struct {
+	duration prometheus.Histogram
+	size     prometheus.Histogram
+	failures prometheus.Counter
+}
+
+// NewJournal makes the instruments for a node's Observe option.
+func NewJournal() *Journal {
+	return &Journal{
+		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "barrage_journal_append_seconds", Help: "Time of one append of a batch to the journal.",
+			Buckets: prometheus.ExponentialBuckets(0.0002, 2, 15),
+		}),
+		size: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "barrage_journal_batch_messages", Help: "Messages in one append.",
+			Buckets: prometheus.ExponentialBuckets(1, 2, 10),
+		}),
+		failures: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "barrage_journal_append_failures_total", Help: "Appends that failed.",
+		}),
+	}
+}
+
+// Observe takes note of one append.
+func (j *Journal) Observe(n int, took time.Duration, err error) {
+	if err != nil {
+		j.failures.Inc()
+		return
+	}
+	j.duration.Observe(took.Seconds())
+	j.size.Observe(float64(n))
+}
+
+// New makes a registry that shows everything about one node.
+func New(n *node.Node, g *gateway.Gateway, j *Journal) *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	r.MustRegister(j.duration, j.size, j.failures)
+	counters(r, n, g)
+	gauges(r, n, g)
+	return r
+}
+
+func counters(r *prometheus.Registry, n *node.Node, g *gateway.Gateway) {
+	nodeStats, hub, out, gate := n.Stats(), n.Hub().Stats(), &n.Writers().Stats, g.Stats()
+	for _, c := range []struct {
+		name, help string
+		value      *atomic.Int64
+	}{
+		{"published_total", "Publishes acknowledged.", &nodeStats.Published},
+		{"publishes_refused_total", "Publishes refused because the journal is away or behind.", &nodeStats.Refused},
+		{"broker_sent_total", "Payloads handed to the broker.", &nodeStats.BrokerSent},
+		{"broker_dropped_total", "Payloads that the broker did not take; other nodes find their content in the journal.", &nodeStats.BrokerDropped},
+		{"broker_heard_total", "Payloads heard from other nodes.", &nodeStats.BrokerHeard},
+		{"broker_bad_total", "Payloads from other nodes that could not be read.", &nodeStats.BrokerBad},
+		{"channel_messages_total", "Messages given to channels with members.", &hub.Delivered},
+		{"channel_duplicates_total", "Messages that arrived again and were dropped.", &hub.Dropped},
+		{"channel_overflow_total", "Early messages that found no room to wait and were read from the journal.", &hub.Overflow},
+		{"channel_repairs_total", "Reads of the journal that repaired a gap.", &hub.Fetches},
+		{"channel_page_reads_total", "Reads of the journal for members that were behind memory.", &hub.PageReads},
+		{"channel_opens_total", "Channels opened.", &hub.Opens},
+		{"channel_head_checks_total", "Comparisons of heads with the journal.", &hub.Checks},
+		{"channel_resets_total", "Channels whose epoch changed.", &hub.Resets},
+		{"channel_skips_total", "Gaps that retention had removed from the journal.", &hub.Skips},
+		{"member_missed_total", "Members told that messages they need are no longer kept.", &hub.Missed},
+		{"fanout_writes_total", "Writes to client sockets.", &out.Writes},
+		{"fanout_bytes_total", "Bytes written to client sockets.", &out.Bytes},
+		{"fanout_deliveries_total", "Messages delivered to members.", &out.Entries},
+		{"fanout_skipped_total", "Messages not delivered to their own publisher, who asked for that.", &out.Skipped},
+		{"fanout_blocked_total", "Times that a client's socket was full.", &out.Blocked},
+		{"fanout_page_wants_total", "Times that a member was behind memory.", &out.PageWants},
+		{"connections_accepted_total", "Connections accepted.", &gate.Accepted},
+		{"connections_refused_total", "Handshakes refused.", &gate.Refused},
+		{"connections_closed_total", "Connections ended.", &gate.Closed},
+		{"connections_silent_total", "Connections closed because they did not answer a ping.", &gate.NoPong},
+		{"connections_slow_total", "Connections closed because they accepted no bytes or let answers pile up.", &gate.Slow},
+		{"connections_violation_total", "Connections closed because they broke the protocol.", &gate.Violation},
+		{"received_total", "Messages received from clients.", &gate.Received},
+	} {
+		r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "barrage_" + c.name, Help: c.help},
+			func() float64 { return float64(c.value.Load()) }))
+	}
+}
+
+func gauges(r *prometheus.Registry, n *node.Node, g *gateway.Gateway) {
+	for _, c := range []struct {
+		name, help string
+		value      func() float64
+	}{
+		{"connections", "Connections now.", func() float64 { return float64(g.Connections()) }},
+		{"channels", "Channels in use on this node.", func() float64 { return float64(n.Hub().Channels()) }},
+		{"journal_queue_messages", "Messages that wait for the journal.", func() float64 { return float64(n.Queue().Queued) }},
+		{"journal_up", "1 when the journal answers.", func() float64 { return truth(n.Health().JournalOK) }},
+		{"broker_up", "1 when the broker works; 0 when the node follows the journal instead.", func() float64 { return truth(n.Health().Broker.Up) }},
+	} {
+		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "barrage_" + c.name, Help: c.help}, c.value))
+	}
+}
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,48 @@
+package session
+
+import (
+	"barrage/channel"
+	"barrage/fanout"
+	"barrage/proto"
+	"barrage/ws"
+)
+
+// Codecs are the wire formats of the plain protocols, by format.
+func Codecs() []channel.Codec { return []channel.Codec{Raw: rawCodec{}, JSON: jsonCodec{}} }
+
+// maxFrameHeader is room for the header of a server's frame.
+const maxFrameHeader = 10
+
+// appendText appends a text frame whose payload is what body appends.
+func appendText(dst []byte, body func([]byte) []byte) []byte {
+	start := len(dst)
+	dst = append(dst, make([]byte, maxFrameHeader)...)
+	dst = body(dst)
+	payload := dst[start+maxFrameHeader:]
+	header := ws.AppendHeader(dst[start:start], ws.Header{Fin: true, Op: ws.OpText, Length: uint64(len(payload))})
+	n := copy(dst[start+len(header):], payload)
+	return dst[:start+len(header)+n]
+}
+
+// rawCodec writes just the text.
+type rawCodec struct{}
+
+func (rawCodec) AppendFrame(dst []byte, m *proto.Message) []byte {
+	return appendText(dst, func(b []byte) []byte { return proto.AppendRawText(b, m.Data) })
+}
+
+func (rawCodec) Reset(_ proto.Position, reason string) fanout.Notice {
+	c := missed(reason)
+	return fanout.Notice{Frames: ws.AppendClose(nil, c.Code, c.Reason), End: true}
+}
+
+// jsonCodec writes a message line.
+type jsonCodec struct{}
+
+func (jsonCodec) AppendFrame(dst []byte, m *proto.Message) []byte {
+	return appendText(dst, func(b []byte) []byte { return proto.AppendMessage(b, m) })
+}
+
+func (jsonCodec) Reset(p proto.Position, reason string) fanout.Notice {
+	return fanout.Notice{Frames: appendLine(nil, proto.AppendReset(nil, proto.Reset{Epoch: p.Epoch, Offset: p.Offset, Reason: reason}))}
+}

@@ -1,0 +1,256 @@
+// Package session is one client of the plain protocols (PROTOCOL.md): what its messages ask for, and what it is answered. It
+// does no I/O: messages come in, calls to the Backend and frames for the Outlet go out.
+//
+// Message is called by one goroutine at a time; answers may come from any. Answers to publishes come in the order of the
+// publishes. At most Limit commands are under way; then Full says so, and the caller stops reading until Options.Resume.
+package session
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"barrage/channel"
+	"barrage/fanout"
+	"barrage/node"
+	"barrage/proto"
+	"barrage/ws"
+)
+
+// Wire formats: the index of a channel.Codec.
+const (
+	Raw = iota
+	JSON
+)
+
+// Limit is how many commands of one session may be under way.
+const Limit = 64
+
+// maxHistories is how many of them may be reads of history.
+const maxHistories = 8
+
+// Backend is what a session asks for: a node.
+type Backend interface {
+	Publish(p node.Publication, done func(node.Published, *proto.Error))
+	History(name string, q node.HistoryQuery, done func(proto.History, *proto.Error))
+	Info(name string) channel.Count
+	Join(name string, r channel.JoinRequest)
+}
+
+// Options of a session.
+type Options struct {
+	// Node is the name that the welcome tells; Client the id of the connection.
+	Node, Client string
+	Channel      string
+	// Format is Raw or JSON.
+	Format int
+	Query  proto.JoinQuery
+	// Backend and Outlet belong to the caller.
+	Backend Backend
+	Outlet  *fanout.Outlet
+	// Resume is called when the session is not full any more, after Full reported true. It must not block.
+	Resume func()
+}
+
+// Session is one client.
+type Session struct {
+	Options
+	ended atomic.Bool // a close frame was sent
+
+	mu        sync.Mutex
+	underway  int         // owner: mu; commands without an answer yet
+	histories int         // owner: mu; of those, reads of history
+	joined    bool        // owner: mu
+	paused    bool        // owner: mu; Full reported true
+	leaving   bool        // owner: mu; no message is taken any more; ends when nothing is under way
+	last      proto.Close // owner: mu; how to end then
+}
+
+// New makes a session that is not a member yet.
+func New(o Options) *Session { return &Session{Options: o} }
+
+// Start joins the channel. The welcome, and a reset before it, are sent when the channel is ready; until then the session is
+// full.
+func (s *Session) Start() {
+	skip := fanout.Sender(0)
+	if !s.Query.Echo {
+		skip = channel.SenderOf(s.Client)
+	}
+	s.Backend.Join(s.Channel, channel.JoinRequest{
+		Start:  channel.Start{Since: s.Query.Since, Epoch: s.Query.Epoch, Last: s.Query.Last},
+		Format: s.Format, Outlet: s.Outlet, Skip: skip, Ready: s.ready,
+	})
+}
+
+func (s *Session) ready(j channel.Joined) {
+	switch {
+	case j.Err != nil:
+		s.End(proto.CloseUnavailable)
+	case s.Format == JSON:
+		var frames []byte
+		if j.Reset {
+			frames = appendLine(frames, proto.AppendReset(nil, proto.Reset{Epoch: j.Epoch, Offset: j.Next - 1, Reason: j.Reason}))
+		}
+		s.Outlet.Send(appendLine(frames, proto.AppendWelcome(nil, proto.Welcome{
+			Node: s.Node, Client: s.Client, Channel: s.Channel, Epoch: j.Epoch, Offset: j.Offset,
+		})))
+	case j.Reset:
+		s.End(missed(j.Reason))
+	}
+	s.mu.Lock()
+	s.joined = true
+	resume := s.resumable()
+	s.mu.Unlock()
+	if resume {
+		s.Resume()
+	}
+}
+
+func missed(reason string) proto.Close { return proto.CloseMissed.With("%s", reason) }
+
+// Full reports whether the caller must stop reading; Resume is called later if so.
+func (s *Session) Full() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.paused = !s.joined || s.underway >= Limit || s.histories >= maxHistories
+	return s.paused
+}
+
+// resumable says whether to call Resume now. The session is locked.
+func (s *Session) resumable() bool {
+	if !s.paused || !s.joined || s.underway > Limit/2 || s.histories > maxHistories/2 {
+		return false
+	}
+	s.paused = false
+	return true
+}
+
+// Message takes one text message of the client. payload is valid only during the call.
+func (s *Session) Message(payload []byte) {
+	if s.ended.Load() {
+		return
+	}
+	if s.Format == Raw {
+		s.publish(proto.Command{Data: proto.RawToData(payload)})
+		return
+	}
+	empty := true
+	for line := range proto.SplitLines(payload) {
+		empty = false
+		c, err := proto.ParseCommand(line)
+		if err != nil {
+			s.fail(c.ID, asError(err))
+			continue
+		}
+		s.command(c)
+	}
+	if empty {
+		s.fail("", proto.ErrBadRequest.With("the frame holds no command; send a JSON object such as {\"ping\":{}}"))
+	}
+}
+
+func asError(err error) *proto.Error {
+	if e, ok := err.(*proto.Error); ok {
+		return e
+	}
+	return proto.ErrBadRequest.With("%s", err)
+}
+
+func (s *Session) command(c proto.Command) {
+	switch c.Kind {
+	case proto.CommandPublish:
+		s.publish(c)
+	case proto.CommandPing:
+		s.reply(proto.AppendPong(nil, proto.Pong{ID: c.ID}))
+	case proto.CommandInfo:
+		n := s.Backend.Info(s.Channel)
+		s.reply(proto.AppendInfo(nil, proto.Info{ID: c.ID, Members: n.Members, Nodes: n.Nodes}))
+	case proto.CommandHistory:
+		s.history(c)
+	}
+}
+
+func (s *Session) publish(c proto.Command) {
+	s.begin(0)
+	p := node.Publication{Channel: s.Channel, Key: c.ID, User: s.Query.Name, Client: s.Client, Data: c.Data}
+	s.Backend.Publish(p, func(at node.Published, err *proto.Error) {
+		switch {
+		case err == nil && s.Format == JSON:
+			s.reply(proto.AppendAck(nil, proto.Ack{ID: c.ID, Offset: at.Offset, Repeated: at.Repeated}))
+		case err != nil && s.Format == JSON:
+			s.fail(c.ID, err)
+		case err != nil:
+			// A raw client cannot be told otherwise that its text was not stored.
+			s.End(proto.CloseUnavailable.With("your last text was not stored: %s", err.Message))
+		}
+		s.finish(0)
+	})
+}
+
+func (s *Session) history(c proto.Command) {
+	s.begin(1)
+	q := node.HistoryQuery{Since: c.Since, Before: c.Before, Limit: c.Limit}
+	s.Backend.History(s.Channel, q, func(h proto.History, err *proto.Error) {
+		if err != nil {
+			s.fail(c.ID, err)
+		} else {
+			h.ID = c.ID
+			s.reply(proto.AppendHistory(nil, h))
+		}
+		s.finish(1)
+	})
+}
+
+// begin and finish count a command; history is 1 for a read of history.
+func (s *Session) begin(history int) {
+	s.mu.Lock()
+	s.underway++
+	s.histories += history
+	s.mu.Unlock()
+}
+
+func (s *Session) finish(history int) {
+	s.mu.Lock()
+	s.underway--
+	s.histories -= history
+	resume := s.resumable()
+	end := s.leaving && s.underway == 0
+	s.mu.Unlock()
+	if end {
+		s.End(s.last)
+	}
+	if resume {
+		s.Resume()
+	}
+}
+
+func (s *Session) fail(id string, err *proto.Error) { s.reply(proto.AppendError(nil, id, err)) }
+
+// reply sends one line in a frame. A client that lets too much pile up is closed.
+func (s *Session) reply(line []byte) {
+	if !s.Outlet.Send(appendLine(nil, line)) {
+		s.End(proto.CloseSlow.With("too many answers are waiting to be read"))
+	}
+}
+
+func appendLine(dst, line []byte) []byte { return ws.AppendFrame(dst, ws.OpText, line) }
+
+// End closes the connection with a close frame after what was sent. Messages that arrive later are ignored.
+func (s *Session) End(c proto.Close) {
+	s.ended.Store(true)
+	s.Outlet.End(ws.AppendClose(nil, c.Code, c.Reason))
+}
+
+// Leave ends the session with c as soon as every command under way has its answer. The caller gives it no more messages.
+func (s *Session) Leave(c proto.Close) {
+	s.mu.Lock()
+	s.leaving, s.last = true, c
+	end := s.underway == 0
+	s.mu.Unlock()
+	if end {
+		s.End(c)
+	}
+}
+
+// String names the session in logs.
+func (s *Session) String() string { return fmt.Sprintf("client %s in %q", s.Client, s.Channel) }
