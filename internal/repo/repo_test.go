@@ -68,12 +68,13 @@ func sources(t *testing.T) []source {
 // in its own folder. journal stands for journal/sqlite too.
 var layers = [][]string{
 	{"proto"},
-	{"fanout", "ws", "config", "metrics", "web"},
+	{"fanout", "ws", "config", "web"},
 	{"journal", "broker", "client", "auth"},
 	{"channel"},
 	{"node", "cluster"},
 	{"session", "engine"},
 	{"gateway"},
+	{"metrics"},
 	{"httpapi"},
 	{"cmd"},
 }

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,12 +16,12 @@ import (
 )
 
 // backend is a WebSocket server that says its name and then echoes; over plain HTTP it tells the headers it got.
-func backend(t *testing.T, name string, status *int) *httptest.Server {
+func backend(t *testing.T, name string, status *atomic.Int64) *httptest.Server {
 	t.Helper()
 	up := websocket.Upgrader{} // checks that Origin and Host agree, as nodes do
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if status != nil && *status != 0 {
-			w.WriteHeader(*status)
+		if status != nil && status.Load() != 0 {
+			w.WriteHeader(int(status.Load()))
 			return
 		}
 		if !websocket.IsWebSocketUpgrade(r) {
@@ -103,13 +104,25 @@ func TestNginxSpreadsConnectionsAndSkipsDeadNodes(t *testing.T) {
 }
 
 func TestNginxAsksAnotherNodeWhenOneIsDraining(t *testing.T) {
-	status := http.StatusServiceUnavailable
+	var status atomic.Int64
+	status.Store(http.StatusServiceUnavailable)
 	a, b := backend(t, "a", &status), backend(t, "b", nil)
 	n := startNginx(t, addr(a), addr(b))
 	for range 10 {
 		if _, name := connect(t, n, nil); name != "b" {
 			t.Fatalf("a node that answers 503 is not used: connected to %s", name)
 		}
+	}
+	// All connections stay open, so that nginx has not seen one of them end well.
+	status.Store(0)
+	back := 0
+	for range 20 {
+		if _, name := connect(t, n, nil); name == "a" {
+			back++
+		}
+	}
+	if back < 8 {
+		t.Errorf("a node that is back has the fewest connections and gets most of the new ones at once: %d of 20", back)
 	}
 }
 
