@@ -77,7 +77,7 @@ func (st *stage) cpu() usage {
 		names[l.cmd.Process.Pid] = "subscribers"
 	}
 	for _, p := range all {
-		if name := owner(all, names, p.pid); name != "" {
+		if name := owner(all, names, p.pid); name != "" && name != "sh" { // guards of process groups sleep
 			out[name] += p.cpu.Seconds()
 		}
 	}

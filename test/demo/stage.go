@@ -143,10 +143,11 @@ func (st *stage) startPlayer() error {
 
 // follow shows progress until the replay ends, and kills a node and starts it again on the way.
 func (st *stage) follow(r *report, started time.Time) error {
-	length := time.Duration(float64(st.Busiest) / st.Speed)
-	if st.Busiest == 0 {
-		length = time.Duration(float64(traceLength(st.Trace)) / st.Speed)
+	length := traceLength(st.Trace)
+	if st.Busiest > 0 {
+		length = min(length, st.Busiest)
 	}
+	length = time.Duration(float64(length) / st.Speed)
 	killAt := time.Duration(float64(length) * st.KillAt)
 	victim := st.cluster.Nodes[len(st.cluster.Nodes)/2]
 	var killed, restarted bool
