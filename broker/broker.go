@@ -23,7 +23,7 @@ type Broker interface {
 	// It returns ErrFull when its bounded queue is full and ErrDown while there is no connection; the payload is then
 	// dropped and counted.
 	Publish(channel string, payload []byte) error
-	// Subscribe adds channels to the wanted set.
+	// Subscribe adds channels to the wanted set. A Subscribed follows, also for channels that are wanted already.
 	Subscribe(channels ...string)
 	// Unsubscribe removes channels from the wanted set. Payloads under way may still arrive.
 	Unsubscribe(channels ...string)

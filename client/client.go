@@ -14,7 +14,7 @@
 //     stored at most once.
 //   - A connection on which nothing arrives for Options.Silence is dead.
 //
-// A client holds one connection, one goroutine (the caller's, in Run), and about 10 KB while it is idle.
+// A client holds one connection, one goroutine (the caller's, in Run), and about 15 KB while it is idle.
 package client
 
 import (
@@ -60,8 +60,8 @@ type Options struct {
 	// GiveUpFirst ends Run when there was no connection this long after its start, GiveUpLost when there was none this
 	// long after one was lost. 0 means never.
 	GiveUpFirst, GiveUpLost time.Duration
-	// Silence is how long nothing may arrive, pings included, before the connection counts as dead. 0 means 45 s,
-	// which fits servers that ping every 25 s.
+	// Silence is how long nothing may arrive, pings included, before the connection counts as dead; it may be taken up
+	// to an eighth shorter. 0 means 45 s, which fits servers that ping every 25 s.
 	Silence time.Duration
 	// Handshake bounds one attempt to connect, until the welcome. 0 means 10 s.
 	Handshake time.Duration

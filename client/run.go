@@ -152,6 +152,8 @@ type session struct {
 	conn   *websocket.Conn
 	handle func(Event)
 	joined time.Time
+	// postponed is when the read deadline was last moved.
+	postponed time.Time
 }
 
 // frames holds buffers for frames, so that an idle connection has none.
@@ -196,9 +198,12 @@ func (s *session) read() error {
 }
 
 // alive postpones the moment at which the connection counts as dead. Before the welcome the handshake's limit holds.
+// In a busy channel the deadline is not moved for every frame, because that costs more than reading a short one.
 func (s *session) alive() {
-	if !s.joined.IsZero() {
-		_ = s.conn.SetReadDeadline(time.Now().Add(s.opt.Silence))
+	now := time.Now()
+	if !s.joined.IsZero() && now.Sub(s.postponed) >= s.opt.Silence/8 {
+		s.postponed = now
+		_ = s.conn.SetReadDeadline(now.Add(s.opt.Silence))
 	}
 }
 

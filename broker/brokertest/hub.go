@@ -189,15 +189,11 @@ func (n *Node) Publish(channel string, payload []byte) error {
 func (n *Node) Subscribe(channels ...string) {
 	n.hub.mu.Lock()
 	defer n.hub.mu.Unlock()
-	var fresh []string
 	for _, c := range channels {
-		if !n.wanted[c] {
-			n.wanted[c] = true
-			fresh = append(fresh, c)
-		}
+		n.wanted[c] = true
 	}
-	if n.state.Up && len(fresh) > 0 {
-		n.add(event{confirm: fresh}, false)
+	if n.state.Up && len(channels) > 0 {
+		n.add(event{confirm: slices.Clone(channels)}, false)
 	}
 }
 

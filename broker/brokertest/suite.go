@@ -174,6 +174,9 @@ func (s Setup) testChurn(t *testing.T) {
 	before := b.Confirmed("kept")
 	b.Subscribe("kept")
 	s.await(t, "the last Subscribe is confirmed", func() bool { return b.Confirmed("kept") > before })
+	s.subscribe(t, b, "twice")
+	b.Subscribe("twice")
+	s.await(t, "a Subscribe of what is wanted already is confirmed too", func() bool { return b.Confirmed("twice") > 1 })
 	s.await(t, "the channel wanted last is heard, the one dropped last is not", func() bool {
 		dropped, kept := len(b.Payloads("dropped")), len(b.Payloads("kept"))
 		for _, c := range []string{"dropped", "kept"} {

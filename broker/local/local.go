@@ -24,7 +24,7 @@ type Broker struct {
 
 var _ broker.Broker = (*Broker)(nil)
 
-// Open returns a Broker that is up.
+// Open returns a Broker that is up. h may be nil.
 func Open(h broker.Handler) *Broker {
 	b := &Broker{since: time.Now(), handler: h}
 	b.tell(func() { h.StateChanged(b.State()) })
@@ -36,7 +36,7 @@ func Open(h broker.Handler) *Broker {
 func (b *Broker) tell(call func()) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.closed {
+	if b.closed || b.handler == nil {
 		return
 	}
 	b.running.Go(func() {

@@ -15,7 +15,7 @@ import (
 type Options struct {
 	// NodeID names this node towards the broker's server.
 	NodeID string
-	// Handler hears payloads and changes.
+	// Handler hears payloads and changes; nil means nobody does.
 	Handler broker.Handler
 	// Logger gets one line for each change of state; nil discards them.
 	Logger *slog.Logger

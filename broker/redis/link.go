@@ -52,11 +52,9 @@ func (l *link) subscribe(channels []string) {
 	defer l.mu.Unlock()
 	l.number++
 	for _, c := range channels {
-		if _, known := l.wanted[c]; !known {
-			l.wanted[c] = l.number
-			signal(l.wake)
-		}
+		l.wanted[c] = l.number
 	}
+	signal(l.wake)
 }
 
 func (l *link) unsubscribe(channels []string) {
@@ -196,8 +194,8 @@ func (s *session) follow(ctx context.Context) error {
 	return nil
 }
 
-// changes compares what is wanted with what was sent, and notes it as sent. A channel that was given up and wanted
-// again meanwhile is subscribed once more, for its confirmation.
+// changes compares what is wanted with what was sent, and notes it as sent. A channel that was wanted again meanwhile
+// is subscribed once more, for its confirmation.
 func (s *session) changes() (add, drop []string) {
 	l := s.link
 	l.mu.Lock()

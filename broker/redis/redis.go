@@ -158,7 +158,7 @@ func (b *Broker) Publish(channel string, payload []byte) error {
 	return b.pubs[partitionOf(channel, len(b.pubs))].add(channel, payload)
 }
 
-// Subscribe implements broker.Broker. A channel that is wanted already is not confirmed again.
+// Subscribe implements broker.Broker. A channel that is wanted already is confirmed again.
 func (b *Broker) Subscribe(channels ...string) {
 	for i, list := range b.split(channels) {
 		b.links[i].subscribe(list)

@@ -15,7 +15,7 @@ type progress struct {
 	w        io.Writer
 	terminal bool
 	player   *player
-	// before and seen are the last few readings, for the rate of the moment.
+	// readings are those of the last moments, for the rate; the drawing goroutine owns them.
 	readings []reading
 }
 

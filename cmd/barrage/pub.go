@@ -49,7 +49,7 @@ Each is stored once, however often the connection is lost meanwhile. With --json
 	flags.StringVar(&o.id, "id", "", "idempotency key `ID` of TEXT: publishing again with the same one stores nothing")
 	flags.BoolVar(&o.json, "json", false, "TEXT or each line is a JSON value")
 	flags.BoolVarP(&o.verbose, "verbose", "v", false, "print the offset of each message")
-	flags.IntVar(&o.window, "window", 32, "messages under way at once, 1 to 64")
+	flags.IntVar(&o.window, "window", 32, "at most `N` messages under way at once, 1 to 64")
 	cmd.RunE = work(func(cmd *cobra.Command, args []string) error { return pub(cmd, args, &o) })
 	return cmd
 }
@@ -82,17 +82,23 @@ func pub(cmd *cobra.Command, args []string, o *pubOptions) error {
 	}, func(ctx context.Context) error { return o.publish(ctx, c, lines(ctx), cmd.OutOrStdout()) })
 }
 
-// connected runs work with a running client, and ends the client after it. Why the client ended explains an error of
-// work that came from that.
+// connected runs work with a running client, and ends the client after it. When the client ends by itself, work's
+// context ends too, and the client's reason is the error.
 func connected(ctx context.Context, c *client.Client, handle func(client.Event), work func(context.Context) error) error {
 	running, stop := context.WithCancel(ctx)
 	defer stop()
-	ended := make(chan error, 1)
-	go func() { ended <- c.Run(running, handle) }()
-	err := work(ctx)
+	working, cancel := context.WithCancelCause(ctx)
+	ended := make(chan struct{})
+	go func() {
+		cancel(c.Run(running, handle))
+		close(ended)
+	}()
+	err := work(working)
+	reason := context.Cause(working)
 	stop()
-	if clientErr := <-ended; errors.Is(err, client.ErrEnded) && ctx.Err() == nil {
-		return clientErr
+	<-ended
+	if err != nil && reason != nil {
+		return reason
 	}
 	return err
 }
