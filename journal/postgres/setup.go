@@ -86,21 +86,21 @@ func (j *Journal) startSetup() (*setup, error) {
 
 // prepare checks the schema and migrates it when it is old.
 func (j *Journal) prepare(ctx context.Context) error {
-	connecting, cancel := context.WithTimeout(ctx, 2*connectTimeout)
+	looking, cancel := context.WithTimeout(ctx, 2*connectTimeout) // only migrating may take longer
 	defer cancel()
-	c, err := j.pool.Acquire(connecting)
+	c, err := j.pool.Acquire(looking)
 	if err != nil {
 		return explainSetup(err)
 	}
 	defer c.Release()
 	var encoding string
-	if err := c.QueryRow(ctx, "SHOW server_encoding").Scan(&encoding); err != nil {
+	if err := c.QueryRow(looking, "SHOW server_encoding").Scan(&encoding); err != nil {
 		return explainSetup(err)
 	}
 	if encoding != "UTF8" {
 		return fmt.Errorf("the database's encoding is %s; create one with encoding UTF8", encoding)
 	}
-	current, err := j.current(ctx, c)
+	current, err := j.current(looking, c)
 	if err != nil || current {
 		return err
 	}

@@ -268,7 +268,8 @@ func TestANewerSchemaIsRefusedForGood(t *testing.T) {
 func TestWhatAPersonMustMendIsSaid(t *testing.T) {
 	foreign := fresh(t)
 	execute(t, foreign, "CREATE TABLE barrage_channels (id int)")
-	execute(t, server.URL(), "CREATE ROLE stranger LOGIN; CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0")
+	execute(t, server.URL(), "CREATE ROLE stranger LOGIN")
+	execute(t, server.URL(), "CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0")
 	replace := func(old, new string) string { return strings.Replace(server.URL(), old, new, 1) }
 	for url, want := range map[string]string{
 		foreign:                                 "no journal",

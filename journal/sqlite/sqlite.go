@@ -53,7 +53,7 @@ type Journal struct {
 	closed atomic.Bool // set with turn held
 }
 
-// Readers is the number of connections that read at the same time; further calls wait.
+// readers is the number of connections that read at the same time; further calls wait.
 const readers = 4
 
 // Shared implements journal.Journal: one process has the file to itself.

@@ -8,13 +8,15 @@
 import { t, language } from './i18n.js';
 import { hueOf, textOf } from './text.js';
 
-const FOLLOW_ROWS = 250; // rows kept while following the end
+const FOLLOW_ROWS = 200; // rows kept while following the end
+const SLACK = 100; // rows above that before they leave, together: when rows leave, all others must be painted anew
 const MAX_ROWS = 500; // rows kept while reading history
-const TAIL = 250; // newest messages kept in memory
+const TAIL = 200; // newest messages kept in memory
 const PAGE = 50; // messages per page of history
 const NEAR_EDGE = 400; // pixels from an edge at which the next page is asked for
 const AT_END = 48; // pixels from the end that still count as following
-const FLUSH_MS = 90; // at most one change of the document in this time: more cannot be read
+const FLUSH_MS = 120; // at most one change of the document in this time: more cannot be read
+const RETRY_MS = 1000;
 const MAX_TEXT = 4000; // characters of a message that are shown
 
 export class Chat {
@@ -27,11 +29,12 @@ export class Chat {
   #tail = []; // newest messages, ascending
   #pending = new Map(); // id → {element, entry, offset, echoed}
   #following = true;
+  #seenTop = 0; // scrollTop as last set or seen, to know which way the reader scrolled
   #unread = 0;
   #lastFlush = 0;
   #timer = 0;
   #loading = false;
-  #loadFailedAt = 0;
+  #resting = false; // after a page could not be loaded
   #beginning = false;
 
   // elements: {scroller, list, pending, top, jump}. history(range) fetches a page. onRetry(id) and onDismiss(id) are the
@@ -47,7 +50,10 @@ export class Chat {
     this.onDismiss = onDismiss;
     scroller.addEventListener('scroll', () => this.#scrolled(), { passive: true });
     jump.addEventListener('click', () => this.toEnd());
-    new ResizeObserver(() => this.#following && this.#stick()).observe(scroller);
+    new ResizeObserver(() => {
+      this.#noticeScroll();
+      if (this.#following) this.#stick();
+    }).observe(scroller);
     document.addEventListener('visibilitychange', () => document.hidden || this.#schedule());
   }
 
@@ -94,6 +100,7 @@ export class Chat {
 
   // toEnd shows the newest messages and follows them.
   toEnd() {
+    this.#seenTop = this.#scroller.scrollTop;
     this.#following = true;
     this.#unread = 0;
     this.#flush();
@@ -219,6 +226,7 @@ export class Chat {
     clearTimeout(this.#timer);
     this.#timer = 0;
     this.#lastFlush = performance.now();
+    this.#noticeScroll();
     const last = this.#last;
     const fresh = this.#tail.filter((m) => m.offset > last);
     if (fresh.length) {
@@ -229,7 +237,7 @@ export class Chat {
     }
     for (const e of this.#pendingList.querySelectorAll('[data-done]')) e.remove();
     if (this.#following) {
-      this.#trimTop(FOLLOW_ROWS);
+      if (this.#rows.length > FOLLOW_ROWS + SLACK) this.#trimTop(FOLLOW_ROWS);
       this.#stick();
       if (this.#scroller.scrollTop < NEAR_EDGE) this.#loadOlder();
     }
@@ -272,18 +280,30 @@ export class Chat {
 
   #stick() {
     this.#scroller.scrollTop = this.#scroller.scrollHeight;
+    this.#seenTop = this.#scroller.scrollTop;
+  }
+
+  // noticeScroll decides whether the reader follows: scrolling up by a little ends it at once, even in a busy room;
+  // scrolling down to the end begins it again. It returns the distances to both edges.
+  #noticeScroll() {
+    const { scrollTop, scrollHeight, clientHeight } = this.#scroller;
+    const below = scrollHeight - scrollTop - clientHeight;
+    const up = scrollTop < this.#seenTop - 1;
+    this.#seenTop = scrollTop;
+    if (up && below > 4) this.#following = false;
+    else if (!up && below < AT_END && this.#attached) this.#following = true;
+    if (this.#following) this.#unread = 0;
+    return { above: scrollTop, below };
   }
 
   #scrolled() {
-    const { scrollTop, scrollHeight, clientHeight } = this.#scroller;
-    const below = scrollHeight - scrollTop - clientHeight;
-    const following = below < AT_END && (this.#following || this.#attached);
-    if (following !== this.#following) {
-      this.#following = following;
-      if (following) this.#unread = 0;
+    const before = this.#following;
+    const { above, below } = this.#noticeScroll();
+    if (this.#following !== before) {
+      if (this.#following) this.#unread = 0;
       this.#update();
     }
-    if (scrollTop < NEAR_EDGE) this.#loadOlder();
+    if (above < NEAR_EDGE) this.#loadOlder();
     else if (below < NEAR_EDGE && !this.#attached) this.#loadNewer();
   }
 
@@ -293,6 +313,7 @@ export class Chat {
     const before = anchor?.getBoundingClientRect().top;
     change();
     if (anchor?.isConnected) this.#scroller.scrollTop += anchor.getBoundingClientRect().top - before;
+    this.#seenTop = this.#scroller.scrollTop;
   }
 
   #anchor() {
@@ -327,9 +348,9 @@ export class Chat {
     });
   }
 
-  // page fetches one page at a time; after a failure it waits a second before it asks again.
+  // page fetches one page at a time; after a failure it rests for a second and looks again.
   async #page(range) {
-    if (this.#loading || performance.now() - this.#loadFailedAt < 1000) return null;
+    if (this.#loading || this.#resting) return null;
     const tail = this.#tail;
     this.#loading = true;
     this.#update();
@@ -338,7 +359,11 @@ export class Chat {
       for (const m of page.messages) this.mark?.(m);
       return tail === this.#tail ? page : null;
     } catch {
-      this.#loadFailedAt = performance.now();
+      this.#resting = true;
+      setTimeout(() => {
+        this.#resting = false;
+        this.#scrolled();
+      }, RETRY_MS);
       return null;
     } finally {
       this.#loading = false;
@@ -350,10 +375,15 @@ export class Chat {
 
   #update() {
     const begins = this.#beginning || this.#first === 1;
-    this.#top.textContent = this.#loading ? t('loading') : begins ? t('beginning') : '';
-    this.#jump.hidden = this.#following;
-    this.#jump.firstElementChild.textContent = this.#unread ? t('newMessages', this.#unread) : t('latest');
+    set(this.#top, this.#loading ? t('loading') : begins ? t('beginning') : '');
+    if (this.#jump.hidden !== this.#following) this.#jump.hidden = this.#following;
+    if (!this.#following) set(this.#jump.firstElementChild, this.#unread ? t('newMessages', this.#unread) : t('latest'));
   }
+}
+
+// set writes a text only when it changed: writing the same one again costs a layout.
+function set(element, text) {
+  if (element.textContent !== text) element.textContent = text;
 }
 
 function makeRow(message) {

@@ -68,7 +68,7 @@ const handlers = {
       if (m.live) stage.add(textOf(m.data), { own: m.own, hue: hueOf(m.user ?? '') });
     }
     chat.add(messages);
-    status.render();
+    status.filled();
   },
   onReset(messages) {
     messages.forEach(mark);

@@ -10,6 +10,7 @@ import { shorten } from './text.js';
 const MAX_BULLETS = 160; // elements that exist at most
 const MAX_CHARS = 80;
 const STAND_MS = 4000;
+const PUMP_MS = 50; // while some wait, lanes are looked at this often; frames between need no JavaScript
 
 export class Stage {
   #element;
@@ -19,6 +20,7 @@ export class Stage {
   #pool = [];
   #flying = new Map(); // element → animation
   #frame = 0;
+  #timer = 0;
   #enabled = true;
   #reducedMotion;
   #measure = document.createElement('canvas').getContext('2d');
@@ -54,7 +56,8 @@ export class Stage {
   // clear takes everything off the stage.
   clear() {
     cancelAnimationFrame(this.#frame);
-    this.#frame = 0;
+    clearTimeout(this.#timer);
+    this.#frame = this.#timer = 0;
     this.#waiting.clear();
     this.#lanes.clear();
     for (const [element, animation] of this.#flying) {
@@ -81,12 +84,17 @@ export class Stage {
   }
 
   #wake() {
-    if (!this.#frame) this.#frame = requestAnimationFrame(() => this.#pump());
+    if (this.#frame || this.#timer) return;
+    this.#frame = requestAnimationFrame(() => this.#pump());
   }
 
-  // pump runs once per frame while something waits.
+  // pump starts what finds a lane, then rests.
   #pump() {
     this.#frame = 0;
+    this.#timer = setTimeout(() => {
+      this.#timer = 0;
+      if (this.#waiting.length) this.#wake();
+    }, PUMP_MS);
     const now = performance.now();
     const at = document.timeline.currentTime;
     this.#waiting.drain(now, (bullet) => this.#launch(bullet, at));
@@ -94,7 +102,6 @@ export class Stage {
       this.#reportedDrops = this.#waiting.dropped;
       this.onDrops?.(this.#reportedDrops);
     }
-    if (this.#waiting.length) this.#wake();
   }
 
   // launch starts a bullet and says whether it could.

@@ -50,6 +50,11 @@ export class Status {
     this.render();
   }
 
+  // filled takes the hint of an empty room away.
+  filled() {
+    if (this.#empty) this.render();
+  }
+
   render() {
     const { phase, at, reason } = this.#state;
     const offline = !navigator.onLine && phase !== 'live';
@@ -62,12 +67,12 @@ export class Status {
     set(button, t(phase === 'ended' ? 'reconnect' : 'reconnectNow'));
     const known = this.#members !== null && phase === 'live';
     $('viewers').hidden = !known;
-    if (known) set($('viewers-text'), t('viewers', new Intl.NumberFormat(language()).format(this.#members)));
+    if (known) set($('viewers-text'), t('viewers', number(this.#members)));
     $('node').hidden = !this.#node || phase !== 'live';
     set($('node'), t('node', this.#node));
     $('dropped').hidden = this.#dropped === 0;
-    set($('dropped'), t('dropped', new Intl.NumberFormat(language()).format(this.#dropped)));
-    $('dropped').title = t('droppedHint');
+    set($('dropped'), t('dropped', number(this.#dropped)));
+    if ($('dropped').title !== t('droppedHint')) $('dropped').title = t('droppedHint');
     this.#hint(phase);
     this.#announce(offline ? 'offline' : phase, text, reason);
   }
@@ -106,6 +111,13 @@ export class Status {
       this.#plan(INFO_EVERY + Math.random() * (INFO_EVERY / 3));
     }, wait);
   }
+}
+
+const formats = new Map(); // made once per language: making one is slow
+
+function number(n) {
+  if (!formats.has(language())) formats.set(language(), new Intl.NumberFormat(language()));
+  return formats.get(language()).format(n);
 }
 
 // set writes a text only when it changed: the line is rendered often.
