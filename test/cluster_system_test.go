@@ -256,6 +256,54 @@ func TestRedisMayGoAwayUnderLoad(t *testing.T) {
 	}
 }
 
+func TestSilentRedisIsNoticed(t *testing.T) {
+	c := startCluster(t, testserver.ClusterOptions{})
+	l := startLoad(t, c, "room")
+	// Redis stops without closing a connection: only probes can tell.
+	silent := time.Now()
+	if err := c.Redis.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	for time.Since(silent) < 6*time.Second {
+		l.acknowledge(t, 20)
+	}
+	if err := c.Redis.Resume(); err != nil {
+		t.Fatal(err)
+	}
+	l.acknowledge(t, 100)
+	l.within(t, silent, 8*time.Second, "while Redis is silent")
+	l.finish(t)
+}
+
+func TestEverythingFailsAtOnce(t *testing.T) {
+	c := startCluster(t, testserver.ClusterOptions{})
+	l := startLoad(t, c, "room")
+	if err := c.Redis.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Postgres.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Nodes[0].Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Postgres.Start(); err != nil {
+		t.Fatal(err)
+	}
+	l.acknowledge(t, 100)
+	if err := c.Nodes[0].Restart(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Nodes[1].Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Redis.Start(); err != nil {
+		t.Fatal(err)
+	}
+	l.acknowledge(t, 200)
+	l.finish(t)
+}
+
 // readyDetails returns what /readyz says of a node that is ready.
 func readyDetails(t *testing.T, n *testserver.Node) string {
 	t.Helper()

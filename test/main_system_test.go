@@ -34,6 +34,7 @@ func startNode(t *testing.T, o testserver.NodeOptions) *testserver.Node {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		checkLog(t, n)
 		if t.Failed() {
 			t.Logf("log of the node:\n%s", n.Logs())
 		}
@@ -51,12 +52,26 @@ func startCluster(t *testing.T, o testserver.ClusterOptions) *testserver.NodeClu
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		for _, n := range c.Nodes {
+			checkLog(t, n)
+		}
 		if t.Failed() {
 			t.Logf("logs of the cluster:\n%s", c.Logs())
 		}
 		c.Close()
 	})
 	return c
+}
+
+// checkLog looks for what must never be in a node's log, whatever was done to it.
+func checkLog(t *testing.T, n *testserver.Node) {
+	t.Helper()
+	logs := n.Logs()
+	for _, never := range []string{"WARNING: DATA RACE", "panic:", "fatal error:"} {
+		if i := strings.Index(logs, never); i >= 0 {
+			t.Errorf("node %s has %q in its log:\n%.6000s", n.Name(), never, logs[i:])
+		}
+	}
 }
 
 // dial connects and fails the test when that is refused.
