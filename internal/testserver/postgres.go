@@ -21,7 +21,8 @@ const postgresLimit = 60 * time.Second
 
 // PostgresOptions changes how a test's PostgreSQL server runs. The zero value is PostgreSQL's own defaults.
 type PostgresOptions struct {
-	// Unsafe turns fsync, synchronous_commit and full_page_writes off: faster, and still safe when only the server dies.
+	// Unsafe turns fsync and full_page_writes off: faster, and still safe when only the server dies. synchronous_commit
+	// stays on: without it a server that crashes takes back commits that it has acknowledged.
 	Unsafe bool
 	// Settings are passed as -c name=value.
 	Settings map[string]string
@@ -185,7 +186,7 @@ func (p *Postgres) arguments() []string {
 		settings["unix_socket_directories"] = ""
 	}
 	if p.options.Unsafe {
-		settings["fsync"], settings["synchronous_commit"], settings["full_page_writes"] = "off", "off", "off"
+		settings["fsync"], settings["full_page_writes"] = "off", "off"
 	}
 	for name, value := range p.options.Settings {
 		settings[name] = value

@@ -1,0 +1,66 @@
+# make fmt | lint | test | bench   the four verbs
+# make build | demo-replay | clean
+#
+# Variables: TRACE=FILE (demo-replay), DEMO="--subscribers 3000 …" (its flags), SEEDS=N (simulation), BENCH=REGEXP.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := build
+
+GO     ?= go
+TOOL   := $(GO) tool -modfile=tools/go.mod
+SEEDS  ?= 2000
+BENCH  ?= .
+TRACE  ?= $(firstword $(wildcard ../shared/traces/live-stream-100k-viewers.csv) testdata/traces/small.csv)
+DEMO   ?=
+
+# Packages under the race detector: all tests that need no server. Chosen by leaving out what is too slow there.
+RACE_SKIP := ^barrage/(deploy|test/demo|internal/repo)(/|$$)
+
+.PHONY: build fmt lint check deps test bench demo-replay clean
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/barrage ./cmd/barrage
+
+fmt:
+	$(TOOL) gofumpt -w .
+	$(TOOL) goimports -local barrage -w $$(git ls-files '*.go')
+
+lint:
+	$(TOOL) golangci-lint run ./...
+	$(TOOL) golangci-lint run --build-tags system ./...
+
+# What is quick to check and needs no tool besides Go.
+check:
+	@echo "== gofmt, go vet"
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
+	  if [ -n "$$unformatted" ]; then echo "not formatted (run make fmt):"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) vet -tags system ./...
+
+deps:
+	@scripts/install-test-deps.sh
+
+# Everything: checks, the race detector over what needs no server, then all tests with real servers. The whole-system
+# tests come last and alone, because some of them look at times.
+test: deps check
+	@echo "== race detector"
+	$(GO) test -race -count=1 -timeout 6m $$($(GO) list ./... | grep -Ev '$(RACE_SKIP)')
+	@echo "== all packages, with servers and $(SEEDS) seeds of the simulation"
+	BARRAGE_TEST_SEEDS=$(SEEDS) $(GO) test -tags system -count=1 -timeout 8m $$($(GO) list ./... | grep -v '^barrage/test$$')
+	@echo "== the whole system"
+	$(GO) test -tags system -count=1 -timeout 8m ./test
+
+bench:
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+# Plays the busiest five minutes of a recorded chat into three nodes behind nginx, with 3,000 subscribers; one node is
+# killed half-way.
+demo-replay: deps
+	@test -f "$(TRACE)" || { echo "no trace at $(TRACE); name one with make demo-replay TRACE=FILE"; exit 1; }
+	$(GO) build -o bin/demo ./test/demo
+	bin/demo --trace "$(TRACE)" $(DEMO)
+
+clean:
+	rm -rf bin
+	$(GO) clean -testcache

@@ -1,0 +1,206 @@
+//go:build system
+
+package test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"barrage/internal/testserver"
+
+	"github.com/chromedp/chromedp"
+)
+
+// startBrowser starts one Chromium for a test; openPage opens pages in it.
+func startBrowser(t *testing.T) context.Context {
+	t.Helper()
+	options := []chromedp.ExecAllocatorOption{
+		chromedp.ExecPath(findBrowser(t)), chromedp.Headless, chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun,
+		chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true),
+		chromedp.Flag("disable-sync", true), chromedp.Flag("disable-dev-shm-usage", true), chromedp.Flag("lang", "en-US"),
+		// Pages in the background go on at full speed, so that two pages can be tested at once.
+		chromedp.Flag("disable-background-timer-throttling", true), chromedp.Flag("disable-renderer-backgrounding", true),
+		chromedp.Flag("disable-backgrounding-occluded-windows", true),
+	}
+	allocator, stop := chromedp.NewExecAllocator(context.Background(), options...)
+	browser, quit := chromedp.NewContext(allocator)
+	t.Cleanup(func() { quit(); stop() })
+	if err := chromedp.Do(browser); err != nil {
+		t.Fatalf("the browser starts: %v", err)
+	}
+	return browser
+}
+
+func findBrowser(t *testing.T) string {
+	t.Helper()
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "google-chrome-stable"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	t.Fatal("no browser is installed: scripts/install-test-deps.sh installs Chromium on Debian")
+	return ""
+}
+
+// page is one tab with its own storage, as another visitor would have.
+type page struct {
+	t   *testing.T
+	ctx context.Context
+}
+
+// openPage opens the live room as a new visitor with a name, and waits until it is connected. The picture of a page is
+// kept when the test fails.
+func openPage(t *testing.T, browser context.Context, url, name string) *page {
+	t.Helper()
+	ctx, cancel := chromedp.NewContext(browser, chromedp.WithNewBrowserContext())
+	p := &page{t: t, ctx: ctx}
+	t.Cleanup(func() {
+		if t.Failed() {
+			p.picture(name)
+		}
+		cancel()
+	})
+	if err := chromedp.Do(ctx, chromedp.Navigate(url)); err != nil {
+		t.Fatalf("the live room loads: %v", err)
+	}
+	p.wait("the page says that it is live", `document.querySelector('#status')?.dataset.phase === 'live'`)
+	return p
+}
+
+// picture saves what the page looks like into the folder for temporary files.
+func (p *page) picture(name string) {
+	png, err := chromedp.Run(p.ctx, chromedp.CaptureScreenshot())
+	if err != nil {
+		p.t.Logf("no picture of the page of %s: %v", name, err)
+		return
+	}
+	file := filepath.Join(os.TempDir(), fmt.Sprintf("barrage-%s-%s.png", strings.ReplaceAll(p.t.Name(), "/", "-"), name))
+	if os.WriteFile(file, png, 0o644) == nil {
+		p.t.Logf("picture of the page of %s: %s", name, file)
+	}
+}
+
+// evaluate returns the value of an expression in the page.
+func evaluate[T any](p *page, expression string) T {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(p.ctx, defaultWait)
+	defer cancel()
+	v, err := chromedp.Run(ctx, chromedp.Evaluate[T](expression))
+	if err != nil {
+		p.t.Fatalf("%s has a value: %v", expression, err)
+	}
+	return v
+}
+
+// wait waits until an expression is true in the page; what is the sentence that is true then.
+func (p *page) wait(what, expression string) {
+	p.t.Helper()
+	eventually(p.t, 20*time.Second, what, func() bool { return evaluate[bool](p, "!!("+expression+")") })
+}
+
+// texts are the messages in the chat column, from top to bottom.
+func (p *page) texts() []string {
+	return evaluate[[]string](p, `[...document.querySelectorAll('#rows .row .text')].map(e => e.textContent)`)
+}
+
+// waitText waits until a message is in the chat column, once.
+func (p *page) waitText(text string) {
+	p.t.Helper()
+	quoted, _ := json.Marshal(text)
+	p.wait(fmt.Sprintf("%q is in the chat column once", text), fmt.Sprintf(
+		`[...document.querySelectorAll('#rows .row .text')].filter(e => e.textContent === %s).length === 1`, quoted))
+}
+
+// say types a message and sends it.
+func (p *page) say(text string) {
+	p.t.Helper()
+	if err := chromedp.Do(p.ctx, chromedp.SendKeys("#text", text+"\r")); err != nil {
+		p.t.Fatalf("a message is typed: %v", err)
+	}
+}
+
+func TestLiveRoomInABrowser(t *testing.T) {
+	n := startNode(t, testserver.NodeOptions{})
+	c, _ := join(t, n.URL(), "stage", "name=robot", "echo=0")
+	for i := 1; i <= 3; i++ {
+		publish(t, c, fmt.Sprintf(`"before %d"`, i))
+	}
+
+	browser := startBrowser(t)
+	ann := openPage(t, browser, n.URL()+"/?channel=stage", "ann")
+	for i := 1; i <= 3; i++ {
+		ann.waitText(fmt.Sprint("before ", i)) // history on open
+	}
+	bob := openPage(t, browser, n.URL()+"/?channel=stage", "bob")
+
+	ann.say("hello from ann")
+	ann.waitText("hello from ann")
+	bob.waitText("hello from ann")
+	if m := nextMessage(t, c); m.Offset != 4 || !strings.Contains(string(m.Data), "hello from ann") {
+		t.Errorf("what a page says reaches every other client: got %+v", m)
+	}
+
+	// What a message holds is text, never markup.
+	evil := `<img src=x onerror="document.title='owned'"><b>bold</b>`
+	data, _ := json.Marshal(evil)
+	send(t, c, `{"publish":{"data":`+string(data)+`}}`)
+	bob.waitText(evil)
+	if title := evaluate[string](bob, "document.title"); strings.Contains(title, "owned") {
+		t.Error("markup in a message is not run")
+	}
+	if n := evaluate[int](bob, "document.querySelectorAll('#rows .text *, #bullets img, #bullets b').length"); n != 0 {
+		t.Errorf("a message makes no elements of its own: %d found", n)
+	}
+	// And it flies over the stage.
+	send(t, c, `{"publish":{"data":"flying by"}}`)
+	bob.wait("a new message flies over the stage", `document.querySelector('#bullets').textContent.includes('flying by')`)
+
+	want := append([]string{"before 1", "before 2", "before 3", "hello from ann"}, evil, "flying by")
+	ann.waitText("flying by")
+	if got := ann.texts(); fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("the chat column has all messages in their order: got %q, want %q", got, want)
+	}
+}
+
+func TestLiveRoomSurvivesItsNode(t *testing.T) {
+	c := startCluster(t, testserver.ClusterOptions{})
+	browser := startBrowser(t)
+	p := openPage(t, browser, c.URL()+"/?channel=stage", "ann")
+	p.say("before the fall")
+	p.waitText("before the fall")
+
+	p.wait("the page says which node it is on", `document.querySelector('#node').textContent.trim() !== ''`)
+	words := strings.Fields(evaluate[string](p, `document.querySelector('#node').textContent`))
+	var survivor *testserver.Node
+	killed := false
+	for _, n := range c.Nodes {
+		if n.Name() != words[len(words)-1] {
+			survivor = n
+			continue
+		}
+		killed = true
+		if err := n.Kill(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !killed {
+		t.Fatalf("the page names its node: it says %q", words)
+	}
+	// A message during the pause: the page must fetch it when it is back.
+	other, _ := join(t, survivor.URL(), "stage", "echo=0")
+	publish(t, other, `"during the pause"`)
+	p.waitText("during the pause")
+	p.wait("the page is live again", `document.querySelector('#status').dataset.phase === 'live'`)
+	p.say("after the fall")
+	p.waitText("after the fall")
+	if got, want := p.texts(), []string{"before the fall", "during the pause", "after the fall"}; fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("the page shows every message once and in order: got %q, want %q", got, want)
+	}
+}
