@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
-	"net"
 	"strings"
 	"testing"
 	"time"
@@ -56,9 +55,6 @@ func TestClientsThatDoNotAnswerPingsAreClosed(t *testing.T) {
 func TestSlowReaderMissesNothing(t *testing.T) {
 	n := startNode(t, testserver.NodeOptions{})
 	slow, w := join(t, n.URL(), "room")
-	if c, ok := slow.ws.NetConn().(*net.TCPConn); ok {
-		c.SetReadBuffer(16 << 10)
-	}
 	publisher, _ := join(t, n.URL(), "room", "echo=0")
 	quick, _ := join(t, n.URL(), "room")
 	const count, size = 1500, 20_000 // 30 MB
@@ -144,5 +140,24 @@ func TestHistoryIsTrimmedAndAPositionThatIsGoneIsReset(t *testing.T) {
 	c, _ = join(t, n.URL(), "room", "echo=0")
 	if offset := publish(t, c, "101"); offset != 101 {
 		t.Errorf("trimming does not change counting: got offset %d", offset)
+	}
+}
+
+// TestResumesFromSeveralPlacesOfOnePage resumes from offsets that are near one another, the later one first, with
+// messages so large that a page of the journal holds only some of them.
+func TestResumesFromSeveralPlacesOfOnePage(t *testing.T) {
+	n := startNode(t, testserver.NodeOptions{})
+	publisher, w := join(t, n.URL(), "room", "echo=0")
+	text := strings.Repeat("x", 20_000)
+	for i := 1; i <= 400; i++ {
+		publish(t, publisher, fmt.Sprintf(`"%d %s"`, i, text))
+	}
+	for _, since := range []uint64{200, 150, 100, 20, 0} {
+		c, _ := join(t, n.URL(), "room", fmt.Sprintf("since=%d", since), "epoch="+w.Welcome.Epoch)
+		for i := since + 1; i <= 400; i++ {
+			if m := nextMessage(t, c); m.Offset != i {
+				t.Fatalf("since=%d: message %d comes next, because the journal has it: got %d", since, i, m.Offset)
+			}
+		}
 	}
 }
