@@ -181,18 +181,19 @@ func (p *pages) load(k pageKey, offset proto.Offset) (*keptPage, error) {
 	}
 	k.c.mu.Unlock()
 	if ok {
-		return p.encode(k.format, journal.Page{Epoch: pos.Epoch, Head: pos.Offset, Messages: messages}), nil
+		return p.encode(k.format, messages[0].Offset, journal.Page{Epoch: pos.Epoch, Head: pos.Offset, Messages: messages}), nil
 	}
 	page, err := p.read(k, first)
 	if err != nil {
 		return nil, err
 	}
 	if n := len(page.Messages); n > 0 && page.Messages[n-1].Offset < offset && page.Head >= offset {
-		if page, err = p.read(k, offset); err != nil { // large messages: the aligned page ended too early
+		first = offset // large messages: the aligned page ended too early
+		if page, err = p.read(k, first); err != nil {
 			return nil, err
 		}
 	}
-	return p.encode(k.format, page), nil
+	return p.encode(k.format, first, page), nil
 }
 
 func (p *pages) read(k pageKey, from proto.Offset) (journal.Page, error) {
@@ -202,8 +203,9 @@ func (p *pages) read(k pageKey, from proto.Offset) (journal.Page, error) {
 	return p.hub.store.Read(ctx, k.c.name, journal.Range{From: from, Limit: pageMessages})
 }
 
-func (p *pages) encode(format int, page journal.Page) *keptPage {
-	kept := &keptPage{epoch: page.Epoch, head: page.Head, oldest: page.Head + 1}
+// encode makes a page of messages that were read from offset asked on.
+func (p *pages) encode(format int, asked proto.Offset, page journal.Page) *keptPage {
+	kept := &keptPage{epoch: page.Epoch, head: page.Head, asked: asked, oldest: page.Head + 1}
 	if len(page.Messages) == 0 {
 		return kept
 	}
@@ -224,13 +226,14 @@ func (p *pages) encode(format int, page journal.Page) *keptPage {
 type keptPage struct {
 	epoch  proto.Epoch
 	head   proto.Offset
-	oldest proto.Offset // the first offset at or after the page's beginning that exists
+	asked  proto.Offset // where reading began: nothing is known about what is before
+	oldest proto.Offset // the first offset from there on that exists
 	page   *fanout.Page // nil when nothing does
 }
 
 // serves says whether the page settles what is at offset.
 func (kp *keptPage) serves(offset proto.Offset) bool {
-	return kp.page != nil && offset < proto.Offset(kp.page.Next())
+	return kp.page != nil && offset >= kp.asked && offset < proto.Offset(kp.page.Next())
 }
 
 // answer tells w what the page says. It reports false when the page cannot answer w.
@@ -242,7 +245,7 @@ func (kp *keptPage) answer(h *Hub, k pageKey, w want) bool {
 		k.c.suspect()
 		return false
 	}
-	if kp.page != nil && w.offset >= proto.Offset(kp.page.Next()) {
+	if w.offset < kp.asked || kp.page != nil && w.offset >= proto.Offset(kp.page.Next()) {
 		return false
 	}
 	if w.offset > kp.head && w.join == nil {
