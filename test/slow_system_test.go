@@ -124,8 +124,14 @@ func TestHistoryIsTrimmedAndAPositionThatIsGoneIsReset(t *testing.T) {
 		t.Fatal(err)
 	}
 	gone := dial(t, n.URL(), Channel("ws", "room", "since=5", "epoch="+w.Welcome.Epoch))
-	if l := next(t, gone); l.Reset == nil || l.Reset.Offset != 100 {
-		t.Errorf("messages after 5 were trimmed, which is said before anything else: got %s", l.Text)
+	if l := next(t, gone); l.Reset == nil || l.Reset.Offset != 90 {
+		t.Errorf("messages 6 to 90 were removed, which is said before anything else: got %s", l.Text)
+	}
+	if l := next(t, gone); l.Welcome == nil {
+		t.Errorf("then comes the welcome: got %s", l.Text)
+	}
+	if m := nextMessage(t, gone); m.Offset != 91 {
+		t.Errorf("and what is kept: got %+v", m)
 	}
 	kept := dial(t, n.URL(), Channel("ws", "room", "since=90", "epoch="+w.Welcome.Epoch))
 	if l := next(t, kept); l.Welcome == nil || l.Welcome.Offset != 100 {
