@@ -18,6 +18,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"barrage/fanout"
 )
 
 // Handler is what a connection's bytes are given to.
@@ -31,6 +33,22 @@ type Handler interface {
 	Writable()
 	// Closed says that the connection has ended: err is nil when the peer ended it.
 	Closed(err error)
+}
+
+// Socket is one connection as those who write to it see it: a fanout.Socket that can let reading go on.
+type Socket interface {
+	fanout.Socket
+	// Resume lets reading go on after Handler.Read reported false.
+	Resume()
+}
+
+// Engine serves connections.
+type Engine interface {
+	// Serve takes over an upgraded connection. first are bytes that were read already. open makes the connection's
+	// handler; it is called once, possibly by another goroutine after Serve has returned.
+	Serve(conn net.Conn, first []byte, open func(Socket) Handler)
+	// Close closes all connections and waits for the engine's goroutines.
+	Close()
 }
 
 // Options of an engine. The zero value works.
@@ -61,8 +79,7 @@ type Portable struct {
 	idle    sync.Cond                     // of mu: running is 0
 }
 
-// NewPortable starts an engine.
-func NewPortable(o Options) *Portable {
+func (o Options) withDefaults() Options {
 	if o.Tick <= 0 {
 		o.Tick = 5 * time.Second
 	}
@@ -72,6 +89,12 @@ func NewPortable(o Options) *Portable {
 	if o.SendBuffer <= 0 {
 		o.SendBuffer = 64 << 10
 	}
+	return o
+}
+
+// NewPortable starts an engine.
+func NewPortable(o Options) *Portable {
+	o = o.withDefaults()
 	p := &Portable{options: o, stop: make(chan struct{})}
 	for i := range p.slots {
 		p.slots[i] = map[*Conn]struct{}{}
@@ -125,9 +148,13 @@ func (p *Portable) Close() {
 	}
 }
 
-// Serve takes over conn. first are bytes that were read already. It returns the connection and starts reading when
-// handler, which is called before, has returned. An engine that was closed closes conn at once.
-func (p *Portable) Serve(conn net.Conn, first []byte, handler func(*Conn) Handler) *Conn {
+// Serve takes over conn. first are bytes that were read already. Reading starts when open, which is
+// called before Serve returns, has returned. An engine that was closed closes conn at once.
+func (p *Portable) Serve(conn net.Conn, first []byte, open func(Socket) Handler) {
+	p.serve(conn, first, open)
+}
+
+func (p *Portable) serve(conn net.Conn, first []byte, handler func(Socket) Handler) *Conn {
 	if t, ok := conn.(*net.TCPConn); ok {
 		// Failing to cap the buffer costs memory, not correctness.
 		_ = t.SetWriteBuffer(p.options.SendBuffer)
@@ -203,7 +230,7 @@ type Conn struct {
 	cause error // owner: mu; why it was aborted
 }
 
-func (c *Conn) open(handler func(*Conn) Handler) {
+func (c *Conn) open(handler func(Socket) Handler) {
 	c.handler = handler(c)
 	close(c.opened)
 }

@@ -47,7 +47,7 @@ func newRecorder() *recorder {
 	return r
 }
 
-func (r *recorder) with(c *Conn) Handler { r.conn = c; return r }
+func (r *recorder) with(s Socket) Handler { r.conn = s.(*Conn); return r }
 
 func (r *recorder) Read(b []byte) bool {
 	r.mu.Lock()
@@ -223,7 +223,7 @@ func (r *recorder) sendAll(t *testing.T, b []byte) (full int) {
 func TestWhatASlowReaderIsSentArrivesOnceAndInOrder(t *testing.T) {
 	each(t, func(t *testing.T, server, client net.Conn) {
 		r := newRecorder()
-		c := engine(t, Options{SendBuffer: 8 << 10}).Serve(server, nil, r.with)
+		c := engine(t, Options{SendBuffer: 8 << 10}).serve(server, nil, r.with)
 		sent := random(t, 1<<20)
 		full := make(chan int, 1)
 		go func() {
@@ -266,7 +266,8 @@ func TestASocketMayFillUpWhileItsHandlerIsBeingMade(t *testing.T) {
 			received <- b
 		}()
 		written := make(chan struct{})
-		engine(t, Options{}).Serve(server, nil, func(c *Conn) Handler {
+		engine(t, Options{}).Serve(server, nil, func(s Socket) Handler {
+			c := s.(*Conn)
 			r.conn = c
 			armed := make(chan struct{})
 			go func() {
@@ -315,7 +316,7 @@ func TestReadingPausesAndGoesOn(t *testing.T) {
 	each(t, func(t *testing.T, server, client net.Conn) {
 		r := newRecorder()
 		r.room.Store(1)
-		c := engine(t, Options{}).Serve(server, nil, r.with)
+		c := engine(t, Options{}).serve(server, nil, r.with)
 		sent := random(t, 100<<10)
 		go func() { _, _ = client.Write(sent) }()
 		first := len(r.awaitBytes(t, 1))
@@ -359,7 +360,7 @@ func TestAPausedConnectionCanBeEnded(t *testing.T) {
 				r := newRecorder()
 				r.room.Store(0)
 				p := engine(t, Options{Linger: 50 * time.Millisecond})
-				c := p.Serve(server, []byte("x"), r.with)
+				c := p.serve(server, []byte("x"), r.with)
 				end.do(p, c)
 				if err := r.awaitClosed(t); client != nil && !errors.Is(err, end.want) {
 					t.Errorf("%s ends a connection that is paused, with %v, not %v", name, end.want, err)
@@ -373,7 +374,7 @@ func TestFinishWaitsForThePeer(t *testing.T) {
 	server, client := tcpPair(t)
 	defer client.Close()
 	r := newRecorder()
-	c := engine(t, Options{Linger: patience}).Serve(server, nil, r.with)
+	c := engine(t, Options{Linger: patience}).serve(server, nil, r.with)
 	if n, err := c.TryWrite([]byte("bye")); n != 3 || err != nil {
 		t.Fatalf("an idle socket takes 3 bytes, not %d, %v", n, err)
 	}
@@ -395,7 +396,7 @@ func TestLingerIsBounded(t *testing.T) {
 	server, client := tcpPair(t)
 	defer client.Close()
 	r := newRecorder()
-	c := engine(t, Options{Linger: 50 * time.Millisecond}).Serve(server, nil, r.with)
+	c := engine(t, Options{Linger: 50 * time.Millisecond}).serve(server, nil, r.with)
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() { // a peer that sends for ever does not keep the connection
@@ -438,7 +439,7 @@ func TestThePeerEnds(t *testing.T) {
 func TestThePeerResets(t *testing.T) {
 	server, client := tcpPair(t)
 	r := newRecorder()
-	c := engine(t, Options{}).Serve(server, nil, r.with)
+	c := engine(t, Options{}).serve(server, nil, r.with)
 	if err := client.(*net.TCPConn).SetLinger(0); err != nil {
 		t.Fatal(err)
 	}
@@ -453,7 +454,7 @@ func TestThePeerResets(t *testing.T) {
 func TestAFullSocketWhosePeerGoes(t *testing.T) {
 	each(t, func(t *testing.T, server, client net.Conn) {
 		r := newRecorder()
-		c := engine(t, Options{SendBuffer: 8 << 10}).Serve(server, nil, r.with)
+		c := engine(t, Options{SendBuffer: 8 << 10}).serve(server, nil, r.with)
 		block := make([]byte, 1<<20)
 		eventually(t, func() bool { n, err := c.TryWrite(block); return n < len(block) && err == nil }, "a peer that does not read fills the socket")
 		c.ArmWrite()
@@ -470,7 +471,7 @@ func TestAFullSocketWhosePeerGoes(t *testing.T) {
 func TestAbortCutsAFullSocket(t *testing.T) {
 	each(t, func(t *testing.T, server, _ net.Conn) {
 		r := newRecorder()
-		c := engine(t, Options{SendBuffer: 8 << 10}).Serve(server, nil, r.with)
+		c := engine(t, Options{SendBuffer: 8 << 10}).serve(server, nil, r.with)
 		block := make([]byte, 1<<20)
 		eventually(t, func() bool { n, err := c.TryWrite(block); return n < len(block) && err == nil }, "a peer that does not read fills the socket")
 		c.ArmWrite()
@@ -540,7 +541,7 @@ func TestServeAfterClose(t *testing.T) {
 		p := NewPortable(Options{})
 		p.Close()
 		r := newRecorder()
-		c := p.Serve(server, []byte("first"), r.with)
+		c := p.serve(server, []byte("first"), r.with)
 		if err := r.awaitClosed(t); !errors.Is(err, net.ErrClosed) {
 			t.Errorf("a connection that is given to a closed engine is closed with net.ErrClosed, not %v", err)
 		}
@@ -558,7 +559,7 @@ func TestClosedComesOnce(t *testing.T) {
 	each(t, func(t *testing.T, server, client net.Conn) {
 		p := NewPortable(Options{Linger: time.Millisecond})
 		r := newRecorder()
-		c := p.Serve(server, nil, r.with)
+		c := p.serve(server, nil, r.with)
 		var wg sync.WaitGroup
 		wg.Go(c.Finish)
 		wg.Go(func() { c.Abort(errors.New("a reason")) })

@@ -25,6 +25,7 @@ type loop struct {
 	mu      sync.Mutex
 	mailbox []func() // owner: mu; work posted by others, bounded by one resume per connection
 	posted  bool     // owner: mu; the eventfd was written
+	gone    bool     // owner: mu; the loop has ended
 
 	// Owned by the loop's goroutine.
 	socks  map[int32]*loopSocket // by descriptor
@@ -33,6 +34,7 @@ type loop struct {
 	next   time.Time
 	events [maxEvents]unix.EpollEvent
 	buf    []byte
+	deaf   bool // the listener is not watched until the next tick, because accepting failed
 	ended  bool
 }
 
@@ -77,16 +79,19 @@ func (l *loop) add(fd int, generation int32, events uint32) error {
 	return nil
 }
 
-// post makes the loop's goroutine run fn.
-func (l *loop) post(fn func()) {
+// post makes the loop's goroutine run fn. It reports false when the loop has ended.
+func (l *loop) post(fn func()) bool {
 	l.mu.Lock()
-	l.mailbox = append(l.mailbox, fn)
-	wake := !l.posted
-	l.posted = true
+	gone, wake := l.gone, !l.posted
+	if !gone {
+		l.mailbox = append(l.mailbox, fn)
+		l.posted = true
+	}
 	l.mu.Unlock()
-	if wake {
+	if wake && !gone {
 		l.wake()
 	}
+	return !gone
 }
 
 func (l *loop) wake() {
@@ -97,7 +102,7 @@ func (l *loop) wake() {
 
 // run is the loop.
 func (l *loop) run() {
-	l.next = time.Now().Add(l.engine.options.Tick / tickSlots)
+	l.schedule(time.Now())
 	for !l.ended {
 		n := l.wait()
 		for i := range n {
@@ -108,15 +113,26 @@ func (l *loop) run() {
 	for _, s := range l.socks {
 		l.end(s, net.ErrClosed)
 	}
-	l.readMailbox() // what was posted late ends itself
+	l.mu.Lock()
+	l.gone = true
+	late := l.mailbox
+	l.mu.Unlock()
+	for _, fn := range late {
+		fn() // ends itself
+	}
 	l.file.Close()
 	unix.Close(l.wakeFd)
 }
 
-// wait returns the number of events, 0 when it is time for a tick.
-func (l *loop) wait() (n int) {
+// schedule sets the time of the next tick.
+func (l *loop) schedule(now time.Time) {
+	l.next = now.Add(l.engine.options.Tick / tickSlots)
 	// An epoll descriptor takes deadlines, because it stands in the poller.
 	_ = l.file.SetReadDeadline(l.next)
+}
+
+// wait returns the number of events, 0 when it is time for a tick.
+func (l *loop) wait() (n int) {
 	err := l.raw.Read(func(fd uintptr) bool {
 		var err error
 		n, err = unix.EpollWait(int(fd), l.events[:], 0)
@@ -161,7 +177,8 @@ func (l *loop) tick(now time.Time) {
 	if now.Before(l.next) {
 		return
 	}
-	l.next = now.Add(l.engine.options.Tick / tickSlots)
+	l.schedule(now)
+	l.hear()
 	// Backwards, because a socket that ends is replaced in its slot by the last one.
 	for i := len(l.wheel[l.turn]) - 1; i >= 0; i-- {
 		if i < len(l.wheel[l.turn]) {
@@ -178,10 +195,23 @@ func (l *loop) accept() {
 		if err != nil {
 			if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.ECONNABORTED) {
 				l.engine.acceptFailed(err)
+				l.deafen()
 			}
 			return
 		}
 		l.adopt(fd, addrPort(sa))
+	}
+}
+
+// deafen stops watching the listener until the next tick: epoll would speak of it again and again.
+func (l *loop) deafen() {
+	l.deaf = true
+	_ = unix.EpollCtl(l.ep, unix.EPOLL_CTL_DEL, l.engine.listenFd, nil)
+}
+
+func (l *loop) hear() {
+	if l.deaf {
+		l.deaf = l.add(l.engine.listenFd, 0, unix.EPOLLIN|unix.EPOLLEXCLUSIVE) != nil
 	}
 }
 

@@ -123,6 +123,9 @@ func (e *Loops) HTTP() net.Listener { return e.http }
 // Serve takes over a connection that was upgraded elsewhere, such as on a connection that net/http keeps alive. first
 // are bytes that were read already.
 func (e *Loops) Serve(conn net.Conn, first []byte, open func(Socket) Handler) {
+	if p, ok := conn.(*prefixed); ok && len(p.first) == 0 {
+		conn = p.Conn
+	}
 	tcp, ok := conn.(*net.TCPConn)
 	if !ok {
 		e.fallback.Serve(conn, first, open)
@@ -136,14 +139,19 @@ func (e *Loops) Serve(conn net.Conn, first []byte, open func(Socket) Handler) {
 	remote := tcp.RemoteAddr().(*net.TCPAddr).AddrPort()
 	conn.Close() // the copy lives on, outside of net's poller
 	l := e.loops[int(e.generation.Load())%len(e.loops)]
-	l.post(func() {
-		if s := l.adopt(fd, remote); s != nil {
-			s.open(open, first)
-			if l.ended {
-				l.end(s, net.ErrClosed)
-			}
+	ok = l.post(func() {
+		s := l.adopt(fd, remote)
+		if s == nil {
+			return
+		}
+		s.open(open, first)
+		if l.ended {
+			l.end(s, net.ErrClosed)
 		}
 	})
+	if !ok {
+		unix.Close(fd)
+	}
 }
 
 func duplicate(c *net.TCPConn) (fd int, err error) {
@@ -160,7 +168,10 @@ func (e *Loops) StopAccepting() {
 	e.listener.Close()
 	e.http.Close()
 	for _, l := range e.loops {
-		l.post(func() { _ = unix.EpollCtl(l.ep, unix.EPOLL_CTL_DEL, e.listenFd, nil) })
+		l.post(func() {
+			l.deafen()
+			l.deaf = false
+		})
 	}
 }
 
@@ -216,12 +227,14 @@ func (s *loopSocket) complete(b []byte, n int) {
 	r.RemoteAddr = s.remote.String()
 	answer, open := up.Upgrade(r)
 	sent, err := s.TryWrite(answer)
-	if open == nil || err != nil || sent < len(answer) {
-		// An answer fits into the buffer of a new socket; if not, the peer is no honest one.
+	if open == nil {
 		s.refused()
 		return
 	}
 	s.open(open, b[n:])
+	if err != nil || sent < len(answer) {
+		s.loop.end(s, err) // an answer fits into the buffer of a new socket, if the peer is still there
+	}
 }
 
 // refused ends a connection after an answer: what the peer still sends is read for a while, so that the answer is

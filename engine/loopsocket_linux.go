@@ -59,6 +59,7 @@ func (s *loopSocket) Finish() {
 	defer s.mu.Unlock()
 	if !s.closed {
 		s.linger = time.Now().Add(s.loop.engine.options.Linger)
+		s.watchLocked(readInterest, 0) // one that is not being read would not see its peer's end
 		// The peer may have gone; reading finds out.
 		_ = unix.Shutdown(s.fd, unix.SHUT_WR)
 	}
@@ -79,29 +80,30 @@ func (s *loopSocket) Abort(err error) {
 // Resume implements Socket.
 func (s *loopSocket) Resume() {
 	s.mu.Lock()
-	paused := s.interest&unix.EPOLLIN == 0
-	s.resumed = !paused
-	s.mu.Unlock()
-	if paused {
-		s.watch(readInterest, 0)
+	defer s.mu.Unlock()
+	if s.resumed = s.interest&unix.EPOLLIN != 0; !s.resumed {
+		s.watchLocked(readInterest, 0)
 	}
 }
 
 // pause stops reading, unless Resume was quicker.
 func (s *loopSocket) pause() {
 	s.mu.Lock()
-	resumed := s.resumed
-	s.resumed = false
-	s.mu.Unlock()
-	if !resumed {
-		s.watch(0, readInterest)
+	defer s.mu.Unlock()
+	if !s.resumed && s.linger.IsZero() {
+		s.watchLocked(0, readInterest)
 	}
+	s.resumed = false
 }
 
 // watch changes what epoll watches for.
 func (s *loopSocket) watch(more, less uint32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.watchLocked(more, less)
+}
+
+func (s *loopSocket) watchLocked(more, less uint32) {
 	if s.closed {
 		return
 	}
