@@ -18,7 +18,8 @@ import (
 
 func itoa(o proto.Offset) string { return strconv.FormatUint(uint64(o), 10) }
 
-func offset(n proto.Offset) *proto.Offset { return &n }
+//go:fix inline
+func offset(n proto.Offset) *proto.Offset { return new(n) }
 
 func TestMessagesComeInOrder(t *testing.T) {
 	s := serve(t, func(c *fakeConn) {
@@ -79,8 +80,8 @@ func TestStartsWhereAsked(t *testing.T) {
 		opt  Options
 		want string
 	}{
-		{"since", Options{Since: offset(0)}, "since=0"},
-		{"since and epoch", Options{Since: offset(7), Epoch: "e"}, "epoch=e&since=7"},
+		{"since", Options{Since: new(proto.Offset(0))}, "since=0"},
+		{"since and epoch", Options{Since: new(proto.Offset(7)), Epoch: "e"}, "epoch=e&since=7"},
 		{"last", Options{Last: 5}, "last=5"},
 		{"no echo", Options{NoEcho: true}, "echo=0"},
 	} {
@@ -114,7 +115,7 @@ func TestResetMovesThePosition(t *testing.T) {
 	s := serve(t,
 		func(c *fakeConn) { c.send(reset("new", 50), welcome("new", 50), message(51)); c.close(3010) },
 		func(c *fakeConn) { c.send(welcome("new", 51)); c.send(reset("new", 60)); c.send(message(61)); c.gone() })
-	f := follow(t, Options{URLs: []string{s.url()}, Since: offset(7), Epoch: "old"})
+	f := follow(t, Options{URLs: []string{s.url()}, Since: new(proto.Offset(7)), Epoch: "old"})
 	f.expect("reset new 50", "welcome", "message 51", "disconnected", "welcome", "reset new 60", "message 61")
 	f.stop()
 	if got := s.query(1).Encode(); got != "epoch=new&since=51" {
@@ -124,7 +125,7 @@ func TestResetMovesThePosition(t *testing.T) {
 
 func TestAnEpochThatChangesWithoutAResetIsOne(t *testing.T) {
 	s := serve(t, func(c *fakeConn) { c.send(welcome("new", 3), message(4)); c.gone() })
-	f := follow(t, Options{URLs: []string{s.url()}, Since: offset(7), Epoch: "old"})
+	f := follow(t, Options{URLs: []string{s.url()}, Since: new(proto.Offset(7)), Epoch: "old"})
 	f.expect("reset new 3", "welcome", "message 4")
 	f.stop()
 }
@@ -140,8 +141,10 @@ func TestGapsAreReported(t *testing.T) {
 }
 
 func TestCloseCodesThatForbidComingBack(t *testing.T) {
-	for code, comeBack := range map[int]bool{1000: false, 1001: true, 1002: false, 1003: false, 1007: false, 1009: false, 1011: true,
-		3001: true, 3008: true, 3013: true, 3500: false, 3999: false, 4000: true, 4500: false} {
+	for code, comeBack := range map[int]bool{
+		1000: false, 1001: true, 1002: false, 1003: false, 1007: false, 1009: false, 1011: true,
+		3001: true, 3008: true, 3013: true, 3500: false, 3999: false, 4000: true, 4500: false,
+	} {
 		s := serve(t, func(c *fakeConn) { c.send(welcome("e", 0)); c.close(code) },
 			func(c *fakeConn) { c.send(welcome("e", 0)); c.gone() })
 		f := follow(t, Options{URLs: []string{s.url()}})
@@ -382,14 +385,16 @@ func TestHistoryAndInfo(t *testing.T) {
 		if cmd.Before == nil || *cmd.Before != 5 || cmd.Limit != 2 {
 			c.t.Errorf("got %+v", cmd)
 		}
-		c.send(string(proto.AppendHistory(nil, proto.History{ID: cmd.ID, Epoch: "e", Offset: 9, More: true,
-			Messages: []proto.Message{{Offset: 3, Data: []byte(`1`)}, {Offset: 4, Data: []byte(`2`)}}})))
+		c.send(string(proto.AppendHistory(nil, proto.History{
+			ID: cmd.ID, Epoch: "e", Offset: 9, More: true,
+			Messages: []proto.Message{{Offset: 3, Data: []byte(`1`)}, {Offset: 4, Data: []byte(`2`)}},
+		})))
 		cmd = c.expect(proto.CommandInfo)
 		c.send(string(proto.AppendInfo(nil, proto.Info{ID: cmd.ID, Members: 3, Nodes: 2})))
 		c.gone()
 	})
 	f := follow(t, Options{URLs: []string{s.url()}})
-	h, err := f.client.History(f.ctx(), Page{Before: offset(5), Limit: 2})
+	h, err := f.client.History(f.ctx(), Page{Before: new(proto.Offset(5)), Limit: 2})
 	if err != nil || len(h.Messages) != 2 || h.Messages[1].Offset != 4 || !h.More || h.Offset != 9 {
 		t.Errorf("got %+v, %v", h, err)
 	}
@@ -434,7 +439,7 @@ func TestBadOptions(t *testing.T) {
 		{"must end with its host", Options{URLs: []string{"ws://h?x=1"}, Channel: "a"}},
 		{"bad channel name", Options{URLs: good}},
 		{"bad user name", Options{URLs: good, Channel: "a", Name: "\n"}},
-		{"cannot be combined", Options{URLs: good, Channel: "a", Since: offset(1), Last: 1}},
+		{"cannot be combined", Options{URLs: good, Channel: "a", Since: new(proto.Offset(1)), Last: 1}},
 		{"last is 1001", Options{URLs: good, Channel: "a", Last: 1001}},
 		{"give since too", Options{URLs: good, Channel: "a", Epoch: "e"}},
 		{"window is 65", Options{URLs: good, Channel: "a", Window: 65}},

@@ -43,8 +43,7 @@ func closedWith(err error, want proto.Close) bool {
 
 // terminal says whether coming back would end the same way.
 func terminal(err error) bool {
-	var refused *RefusedError
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[*RefusedError](err); ok {
 		switch refused.Status {
 		case 408, 425, 429: // too late, too early, too many: another time
 			return false

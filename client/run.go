@@ -106,7 +106,8 @@ func sleep(ctx context.Context, d time.Duration) bool {
 
 // session is one connection from dialing to its end. joined is when the welcome came; zero when it did not.
 func (c *Client) session(ctx context.Context, attempt int, patience time.Duration, since time.Time,
-	handle func(Event)) (joined time.Time, err error) {
+	handle func(Event),
+) (joined time.Time, err error) {
 	limit := c.opt.Handshake
 	if patience > 0 {
 		limit = min(limit, max(patience-time.Since(since), time.Second))
@@ -136,6 +137,7 @@ func (c *Client) dial(ctx context.Context, address string, limit time.Duration) 
 	defer cancel()
 	conn, resp, err := c.dialer.DialContext(ctx, address, nil)
 	if errors.Is(err, websocket.ErrBadHandshake) && resp != nil {
+		defer resp.Body.Close()
 		return nil, refusal(resp.StatusCode, resp.Body)
 	}
 	return conn, err

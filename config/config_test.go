@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -117,12 +118,14 @@ func TestBadFiles(t *testing.T) {
 func TestAllProblemsAreReported(t *testing.T) {
 	path := write(t, "lisen: x\nopen: perhaps\n")
 	_, err := Load(path, []string{"BARRAGE_LIMITS_PONG=5", "BARRAGE_NAM=x", "BARRAGE_TEST_DB=x"}, map[string]string{"limits.ping": "x"})
-	problems, ok := err.(Problems)
+	problems, ok := errors.AsType[Problems](err)
 	if !ok || len(problems) != 5 {
 		t.Fatalf("every problem is reported once: got %d: %v", len(problems), err)
 	}
-	for i, want := range []string{"lisen", "open", "BARRAGE_LIMITS_PONG: ", "unknown environment variable BARRAGE_NAM; did you mean BARRAGE_NAME?",
-		"--limits-ping: "} {
+	for i, want := range []string{
+		"lisen", "open", "BARRAGE_LIMITS_PONG: ", "unknown environment variable BARRAGE_NAM; did you mean BARRAGE_NAME?",
+		"--limits-ping: ",
+	} {
 		if !strings.Contains(problems[i], want) {
 			t.Errorf("problem %d is %q, want it to hold %q", i, problems[i], want)
 		}
@@ -255,8 +258,10 @@ func TestPrintMasksPasswords(t *testing.T) {
 }
 
 func TestValues(t *testing.T) {
-	durations := map[string]time.Duration{"0": 0, "25s": 25 * time.Second, "7d": 168 * time.Hour, "1d12h": 36 * time.Hour,
-		" 250ms ": 250 * time.Millisecond, "-1d": -24 * time.Hour, "1h30m": 90 * time.Minute}
+	durations := map[string]time.Duration{
+		"0": 0, "25s": 25 * time.Second, "7d": 168 * time.Hour, "1d12h": 36 * time.Hour,
+		" 250ms ": 250 * time.Millisecond, "-1d": -24 * time.Hour, "1h30m": 90 * time.Minute,
+	}
 	for text, want := range durations {
 		if got, err := ParseDuration(text); err != nil || got != want {
 			t.Errorf("duration %q is %v, got %v, %v", text, want, got, err)
@@ -278,8 +283,10 @@ func TestValues(t *testing.T) {
 			t.Errorf("%q is no size, got %v", text, got)
 		}
 	}
-	for d, want := range map[time.Duration]string{0: "0s", time.Minute: "1m", time.Hour: "1h", 90 * time.Minute: "1h30m",
-		48 * time.Hour: "2d", 10 * time.Second: "10s", time.Minute + 10*time.Second: "1m10s", time.Hour + time.Second: "1h0m1s"} {
+	for d, want := range map[time.Duration]string{
+		0: "0s", time.Minute: "1m", time.Hour: "1h", 90 * time.Minute: "1h30m",
+		48 * time.Hour: "2d", 10 * time.Second: "10s", time.Minute + 10*time.Second: "1m10s", time.Hour + time.Second: "1h0m1s",
+	} {
 		if got := FormatDuration(d); got != want {
 			t.Errorf("%v is written %q, got %q", int64(d), want, got)
 		}
@@ -315,8 +322,8 @@ func TestEveryFieldHasASetting(t *testing.T) {
 
 func countFields(t reflect.Type) int {
 	n := 0
-	for i := range t.NumField() {
-		if f := t.Field(i).Type; f.Kind() == reflect.Struct {
+	for field := range t.Fields() {
+		if f := field.Type; f.Kind() == reflect.Struct {
 			n += countFields(f)
 		} else {
 			n++

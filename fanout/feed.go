@@ -1,6 +1,7 @@
 package fanout
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -122,14 +123,14 @@ func (f *Feed) add(m *Member) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.count.Add(1)
-	for i := len(f.shards) - 1; i >= 0; i-- {
-		if f.shards[i].add(m) {
+	for _, v := range slices.Backward(f.shards) {
+		if v.add(m) {
 			return
 		}
 	}
 	s := &shard{}
 	s.add(m)
-	f.shards = append(f.shards[:len(f.shards):len(f.shards)], s)
+	f.shards = append(slices.Clip(f.shards), s)
 }
 
 // shard is a part of a feed's members: the unit of a walk.

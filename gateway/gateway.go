@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -141,8 +142,7 @@ func parse(r *http.Request) (t target, err error) {
 		return t, err
 	}
 	t.query, err = proto.ParseQuery(r.URL.RawQuery)
-	var e *proto.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*proto.Error](err); ok {
 		return t, errors.New(e.Message)
 	}
 	return t, err
@@ -179,9 +179,7 @@ func (g *Gateway) refuse(w http.ResponseWriter, err error) {
 	g.stats.Refused.Add(1)
 	e := &ws.HandshakeError{Status: http.StatusInternalServerError, Message: "internal error"}
 	errors.As(err, &e)
-	for name, values := range e.Header {
-		w.Header()[name] = values
-	}
+	maps.Copy(w.Header(), e.Header)
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.WriteHeader(e.Status)
 	fmt.Fprintln(w, e.Message)

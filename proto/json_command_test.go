@@ -10,7 +10,8 @@ import (
 	"testing"
 )
 
-func at(o Offset) *Offset { return &o }
+//go:fix inline
+func at(o Offset) *Offset { return new(o) }
 
 func TestParseCommand(t *testing.T) {
 	for _, c := range []struct {
@@ -21,8 +22,10 @@ func TestParseCommand(t *testing.T) {
 		{`{"publish":{"data":null,"id":"a"}}`, Command{Kind: CommandPublish, Data: []byte(`null`), ID: "a"}},
 		{`{"publish":{"id":"ä\u00e4","data":-0.5e+10}}`, Command{Kind: CommandPublish, Data: []byte(`-0.5e+10`), ID: "ää"}},
 		{`{"publish":{"id":"","data":{}}}`, Command{Kind: CommandPublish, Data: []byte(`{}`)}},
-		{" \t{ \"publish\" : { \"data\" : { \"a b\" : [ 1 , \" \\\" \" , true , false , null , [ ] , { } ] } } } \r",
-			Command{Kind: CommandPublish, Data: []byte(`{"a b":[1," \" ",true,false,null,[],{}]}`)}},
+		{
+			" \t{ \"publish\" : { \"data\" : { \"a b\" : [ 1 , \" \\\" \" , true , false , null , [ ] , { } ] } } } \r",
+			Command{Kind: CommandPublish, Data: []byte(`{"a b":[1," \" ",true,false,null,[],{}]}`)},
+		},
 		{`{"\u0070ublish":{"d\u0061ta":"\ud83d\ude00\/"}}`, Command{Kind: CommandPublish, Data: []byte(`"\ud83d\ude00\/"`)}},
 		{`{"publish":{"data":{"a":1,"a":2}}}`, Command{Kind: CommandPublish, Data: []byte(`{"a":1,"a":2}`)}},
 		{`{"publish":{"data":"\ud800"}}`, Command{Kind: CommandPublish, Data: []byte(`"\ud800"`)}},
@@ -30,9 +33,9 @@ func TestParseCommand(t *testing.T) {
 		{`{"ping":{"id":"7"}}`, Command{Kind: CommandPing, ID: "7"}},
 		{`{"info":{"id":"7"}}`, Command{Kind: CommandInfo, ID: "7"}},
 		{`{"history":{}}`, Command{Kind: CommandHistory, Limit: 100}},
-		{`{"history":{"since":0,"limit":1}}`, Command{Kind: CommandHistory, Since: at(0), Limit: 1}},
-		{`{"history":{"before":1,"limit":1000,"id":"h"}}`, Command{Kind: CommandHistory, Before: at(1), Limit: 1000, ID: "h"}},
-		{`{"history":{"since":9007199254740991}}`, Command{Kind: CommandHistory, Since: at(MaxOffset), Limit: 100}},
+		{`{"history":{"since":0,"limit":1}}`, Command{Kind: CommandHistory, Since: new(Offset(0)), Limit: 1}},
+		{`{"history":{"before":1,"limit":1000,"id":"h"}}`, Command{Kind: CommandHistory, Before: new(Offset(1)), Limit: 1000, ID: "h"}},
+		{`{"history":{"since":9007199254740991}}`, Command{Kind: CommandHistory, Since: new(MaxOffset), Limit: 100}},
 	} {
 		got, err := ParseCommand([]byte(c.line))
 		if err != nil {
@@ -83,8 +86,10 @@ func TestParseCommandRefuses(t *testing.T) {
 		{`{"history":{"since":1e3}}`, "", `since must be a whole number from 0 to 9007199254740991 without quotes, fraction or exponent, not 1e3`},
 		{`{"history":{"since":"1"}}`, "", `since must be a whole number from 0 to 9007199254740991 without quotes, fraction or exponent, not "1"`},
 		{`{"history":{"since":9007199254740992}}`, "", `since must be a whole number from 0 to 9007199254740991 without quotes, fraction or exponent, not 9007199254740992`},
-		{`{"history":{"since":99999999999999999999999999999999999999999999}}`, "",
-			`since must be a whole number from 0 to 9007199254740991 without quotes, fraction or exponent, not 9999999999999999999999999999999999999999…`},
+		{
+			`{"history":{"since":99999999999999999999999999999999999999999999}}`, "",
+			`since must be a whole number from 0 to 9007199254740991 without quotes, fraction or exponent, not 9999999999999999999999999999999999999999…`,
+		},
 		{`{"history":{"before":0}}`, "", `before must be a whole number from 1 to 9007199254740991 without quotes, fraction or exponent, not 0`},
 		{`{"history":{"limit":0}}`, "", `limit must be a whole number from 1 to 1000 without quotes, fraction or exponent, not 0`},
 		{`{"history":{"limit":1001,"id":"x"}}`, "x", `limit must be a whole number from 1 to 1000 without quotes, fraction or exponent, not 1001`},

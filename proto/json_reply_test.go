@@ -12,28 +12,43 @@ var replies = []struct {
 	line  string
 	reply Reply
 }{
-	{`{"welcome":{"node":"a","client":"c1","channel":"room/大","epoch":"e","offset":42}}`,
-		Reply{Welcome: &Welcome{Node: "a", Client: "c1", Channel: "room/大", Epoch: "e", Offset: 42}}},
-	{`{"message":{"offset":43,"time":1700000000000,"user":"ann","client":"c1","data":{"a":[1,"<&>"]}}}`,
-		Reply{Message: &Message{Offset: 43, Time: 1700000000000, User: "ann", Client: "c1", Data: []byte(`{"a":[1,"<&>"]}`)}}},
-	{`{"message":{"offset":1,"time":0,"data":null}}`,
-		Reply{Message: &Message{Offset: 1, Data: []byte(`null`)}}},
-	{`{"message":{"offset":1,"time":-5,"user":"\"\\\n\u0001\u2028<","data":0}}`,
-		Reply{Message: &Message{Offset: 1, Time: -5, User: "\"\\\n\x01\u2028<", Data: []byte(`0`)}}},
+	{
+		`{"welcome":{"node":"a","client":"c1","channel":"room/大","epoch":"e","offset":42}}`,
+		Reply{Welcome: &Welcome{Node: "a", Client: "c1", Channel: "room/大", Epoch: "e", Offset: 42}},
+	},
+	{
+		`{"message":{"offset":43,"time":1700000000000,"user":"ann","client":"c1","data":{"a":[1,"<&>"]}}}`,
+		Reply{Message: &Message{Offset: 43, Time: 1700000000000, User: "ann", Client: "c1", Data: []byte(`{"a":[1,"<&>"]}`)}},
+	},
+	{
+		`{"message":{"offset":1,"time":0,"data":null}}`,
+		Reply{Message: &Message{Offset: 1, Data: []byte(`null`)}},
+	},
+	{
+		`{"message":{"offset":1,"time":-5,"user":"\"\\\n\u0001\u2028<","data":0}}`,
+		Reply{Message: &Message{Offset: 1, Time: -5, User: "\"\\\n\x01\u2028<", Data: []byte(`0`)}},
+	},
 	{`{"ack":{"id":"k","offset":43}}`, Reply{Ack: &Ack{ID: "k", Offset: 43}}},
 	{`{"ack":{"offset":43,"repeated":true}}`, Reply{Ack: &Ack{Offset: 43, Repeated: true}}},
-	{`{"history":{"id":"h","epoch":"e","offset":9,"messages":[{"offset":1,"time":5,"data":"x"},{"offset":2,"time":6,"user":"u","data":[]}],"more":true}}`,
+	{
+		`{"history":{"id":"h","epoch":"e","offset":9,"messages":[{"offset":1,"time":5,"data":"x"},{"offset":2,"time":6,"user":"u","data":[]}],"more":true}}`,
 		Reply{History: &History{ID: "h", Epoch: "e", Offset: 9, More: true, Messages: []Message{
-			{Offset: 1, Time: 5, Data: []byte(`"x"`)}, {Offset: 2, Time: 6, User: "u", Data: []byte(`[]`)}}}}},
+			{Offset: 1, Time: 5, Data: []byte(`"x"`)}, {Offset: 2, Time: 6, User: "u", Data: []byte(`[]`)},
+		}}},
+	},
 	{`{"history":{"epoch":"","offset":0,"messages":[],"more":false}}`, Reply{History: &History{}}},
 	{`{"info":{"id":"i","members":3,"nodes":1}}`, Reply{Info: &Info{ID: "i", Members: 3, Nodes: 1}}},
 	{`{"info":{"members":0,"nodes":0}}`, Reply{Info: &Info{}}},
 	{`{"pong":{}}`, Reply{Pong: &Pong{}}},
 	{`{"pong":{"id":"p"}}`, Reply{Pong: &Pong{ID: "p"}}},
-	{`{"reset":{"epoch":"e","offset":42,"reason":"the channel is behind"}}`,
-		Reply{Reset: &Reset{Epoch: "e", Offset: 42, Reason: "the channel is behind"}}},
-	{`{"error":{"code":107,"message":"bad request","id":"x","retry":false}}`,
-		Reply{Error: &Failure{ID: "x", Code: 107, Message: "bad request"}}},
+	{
+		`{"reset":{"epoch":"e","offset":42,"reason":"the channel is behind"}}`,
+		Reply{Reset: &Reset{Epoch: "e", Offset: 42, Reason: "the channel is behind"}},
+	},
+	{
+		`{"error":{"code":107,"message":"bad request","id":"x","retry":false}}`,
+		Reply{Error: &Failure{ID: "x", Code: 107, Message: "bad request"}},
+	},
 	{`{"error":{"code":120,"message":"m","retry":true}}`, Reply{Error: &Failure{Code: 120, Message: "m", Retry: true}}},
 }
 

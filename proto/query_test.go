@@ -12,12 +12,12 @@ func TestParseQuery(t *testing.T) {
 		want  JoinQuery
 	}{
 		{"", JoinQuery{Echo: true}},
-		{"since=0", JoinQuery{Since: at(0), Echo: true}},
-		{"since=42&epoch=a%2Fb&name=%E5%A4%A7+x&echo=0", JoinQuery{Since: at(42), Epoch: "a/b", Name: "大 x"}},
+		{"since=0", JoinQuery{Since: new(Offset(0)), Echo: true}},
+		{"since=42&epoch=a%2Fb&name=%E5%A4%A7+x&echo=0", JoinQuery{Since: new(Offset(42)), Epoch: "a/b", Name: "大 x"}},
 		{"last=1000&echo=1", JoinQuery{Last: 1000, Echo: true}},
 		{"last=0", JoinQuery{Echo: true}},
 		{"utm=1&utm=2&Since=5", JoinQuery{Echo: true}},
-		{"since=9007199254740991", JoinQuery{Since: at(MaxOffset), Echo: true}},
+		{"since=9007199254740991", JoinQuery{Since: new(MaxOffset), Echo: true}},
 	} {
 		got, err := ParseQuery(c.query)
 		if err != nil {

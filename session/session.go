@@ -6,6 +6,7 @@
 package session
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -150,7 +151,7 @@ func (s *Session) Message(payload []byte) {
 }
 
 func asError(err error) *proto.Error {
-	if e, ok := err.(*proto.Error); ok {
+	if e, ok := errors.AsType[*proto.Error](err); ok {
 		return e
 	}
 	return proto.ErrBadRequest.With("%s", err)

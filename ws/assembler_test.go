@@ -128,8 +128,10 @@ func TestAssembler(t *testing.T) {
 		{"fragments (5.4)", masked(0x01, "Hel") + masked(0x00, "l") + masked(0x80, "o"), 0, []string{text("Hello")}},
 		{"empty fragments (5.4)", masked(0x02, "") + masked(0x00, "") + masked(0x00, "a") + masked(0x80, ""), 0, []string{blob("a")}},
 		{"nothing but empty fragments", masked(0x01, "") + masked(0x80, "") + masked(0x81, "a"), 0, []string{text(""), text("a")}},
-		{"control frames between fragments (5.4)", masked(0x01, "a") + masked(0x89, "p") + masked(0x8A, "") + masked(0x80, "b"), 0,
-			[]string{ping("p"), pong(""), text("ab")}},
+		{
+			"control frames between fragments (5.4)", masked(0x01, "a") + masked(0x89, "p") + masked(0x8A, "") + masked(0x80, "b"), 0,
+			[]string{ping("p"), pong(""), text("ab")},
+		},
 		{"a ping of 125 bytes (5.5)", masked(0x89, long[:125]), 0, []string{ping(long[:125])}},
 		{"a character cut by a fragment (8.1)", masked(0x01, "a\xe5") + masked(0x00, "\xa4") + masked(0x80, "\xa7b"), 0, []string{text("a大b")}},
 		{"a close (5.5.1)", masked(0x88, "\x03\xe8bye"), 0, []string{closed(1000, "bye")}},
@@ -215,7 +217,7 @@ func TestFeedStopsAtAnErrorOfEmit(t *testing.T) {
 		calls++
 		return io.ErrClosedPipe
 	})
-	if err != io.ErrClosedPipe || calls != 1 {
+	if !errors.Is(err, io.ErrClosedPipe) || calls != 1 {
 		t.Errorf("Feed should stop at the first error of emit and return it; it returned %v after %d calls", err, calls)
 	}
 }
@@ -345,7 +347,7 @@ func (o *outcome) control(op gobwas.OpCode, payload []byte) (code uint16) {
 				return 1002
 			}
 			err := gobwas.CheckCloseFrameData(c, reason)
-			if err == gobwas.ErrProtocolInvalidUTF8 {
+			if errors.Is(err, gobwas.ErrProtocolInvalidUTF8) {
 				return 1007
 			}
 			iana := c >= 1012 && c <= 1014 // and does not know these

@@ -16,8 +16,7 @@ import (
 
 // code is the close code that an error carries, 0 for none.
 func code(err error) uint16 {
-	var c proto.Close
-	if errors.As(err, &c) {
+	if c, ok := errors.AsType[proto.Close](err); ok {
 		return c.Code
 	}
 	return 0
@@ -119,15 +118,19 @@ func TestAppendFrames(t *testing.T) {
 		got, want []byte
 	}{ // RFC 6455, section 5.7
 		{"an unmasked text", AppendFrame(nil, OpText, []byte("Hello")), []byte("\x81\x05Hello")},
-		{"a masked text", AppendMaskedFrame(nil, OpText, [4]byte{0x37, 0xfa, 0x21, 0x3d}, []byte("Hello")),
-			[]byte("\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58")},
+		{
+			"a masked text", AppendMaskedFrame(nil, OpText, [4]byte{0x37, 0xfa, 0x21, 0x3d}, []byte("Hello")),
+			[]byte("\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58"),
+		},
 		{"a ping", AppendFrame(nil, OpPing, []byte("Hello")), []byte("\x89\x05Hello")},
 		{"256 bytes", AppendFrame(nil, OpBinary, make([]byte, 256)), append([]byte("\x82\x7e\x01\x00"), make([]byte, 256)...)},
 		{"a close", AppendClose(nil, 1000, "bye"), []byte("\x88\x05\x03\xe8bye")},
 		{"a close without code", AppendClose(nil, 0, "bye"), []byte("\x88\x00")},
 		{"a close with a long reason", AppendClose(nil, 3001, strings.Repeat("x", 200)), []byte("\x88\x7d\x0b\xb9" + strings.Repeat("x", 123))},
-		{"a close with a long reason of 3 bytes a character", AppendClose(nil, 3001, "ab"+strings.Repeat("大", 50)),
-			[]byte("\x88\x7c\x0b\xb9ab" + strings.Repeat("大", 40))},
+		{
+			"a close with a long reason of 3 bytes a character", AppendClose(nil, 3001, "ab"+strings.Repeat("大", 50)),
+			[]byte("\x88\x7c\x0b\xb9ab" + strings.Repeat("大", 40)),
+		},
 		{"a close with a bad reason", AppendClose(nil, 3001, "a\xff"), []byte("\x88\x06\x0b\xb9a\ufffd")},
 	} {
 		if !bytes.Equal(c.got, c.want) {

@@ -33,7 +33,7 @@ func Broker(url string, o Options) (broker.Broker, error) {
 	case scheme == "local" && rest == "":
 		return local.Open(o.Handler), nil
 	case scheme == "local":
-		return nil, fmt.Errorf("%w: nothing may follow local:", broker.ErrURL)
+		return nil, fmt.Errorf("%w: local: stands alone, nothing may follow it", broker.ErrURL)
 	case strings.HasPrefix(scheme, "redis"):
 		b, err := redis.Open(url, redis.Options{NodeID: o.NodeID, Handler: o.Handler, Logger: o.Logger})
 		if err != nil {

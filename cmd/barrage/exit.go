@@ -81,8 +81,7 @@ func report(w io.Writer, err error) int {
 		return 0
 	}
 	code := exitUsage // cobra's own errors are about the command line
-	var coded *exitError
-	if errors.As(err, &coded) {
+	if coded, ok := errors.AsType[*exitError](err); ok {
 		code = coded.code
 	}
 	if code == exitInterrupted {

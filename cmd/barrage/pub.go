@@ -174,7 +174,8 @@ func (o *pubOptions) publish(ctx context.Context, c *client.Client, lines <-chan
 
 // send starts a publish for each line.
 func (o *pubOptions) send(ctx context.Context, c *client.Client, lines <-chan input, calls chan<- *client.Call,
-	failed <-chan struct{}) error {
+	failed <-chan struct{},
+) error {
 	for {
 		var in input
 		var more bool

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -41,7 +42,7 @@ func TestScripts(t *testing.T) {
 func exitCode(ts *testscript.TestScript, _ bool, args []string) {
 	err := ts.Exec("barrage", args[1:]...)
 	got := "0"
-	if exit, ok := err.(*exec.ExitError); ok {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		got = itoa(exit.ExitCode())
 	} else if err != nil {
 		ts.Fatalf("%v", err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"os/user"
@@ -188,9 +189,7 @@ func (p *Postgres) arguments() []string {
 	if p.options.Unsafe {
 		settings["fsync"], settings["full_page_writes"] = "off", "off"
 	}
-	for name, value := range p.options.Settings {
-		settings[name] = value
-	}
+	maps.Copy(settings, p.options.Settings)
 	args := []string{"-D", p.dataFolder(), "-p", strconv.Itoa(p.port)}
 	for name, value := range settings {
 		args = append(args, "-c", name+"="+value)

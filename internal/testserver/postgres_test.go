@@ -4,6 +4,7 @@ package testserver
 
 import (
 	"context"
+	"errors"
 	"os"
 	"testing"
 
@@ -30,7 +31,7 @@ func TestPostgresKeepsItsDataOverStopAndKill(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close(context.Background())
-		if err := conn.QueryRow(context.Background(), sql).Scan(&n); err != nil && err != pgx.ErrNoRows {
+		if err := conn.QueryRow(context.Background(), sql).Scan(&n); err != nil && !errors.Is(err, pgx.ErrNoRows) {
 			t.Fatal(err)
 		}
 		return n

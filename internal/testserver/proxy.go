@@ -120,11 +120,9 @@ func (p *Proxy) serve(client net.Conn) {
 		return
 	}
 	defer p.remove(server)
-	p.running.Add(1)
-	go func() {
-		defer p.running.Done()
+	p.running.Go(func() {
 		p.pass(server, client)
-	}()
+	})
 	p.pass(client, server)
 }
 

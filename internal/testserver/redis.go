@@ -40,10 +40,13 @@ func startRedis(dir string, more ...string) (*Redis, error) {
 	if err != nil {
 		return nil, err
 	}
-	args := append([]string{"--port", port, "--bind", "127.0.0.1", "--dir", dir,
-		"--save", "", "--appendonly", "no", "--daemonize", "no"}, more...)
+	args := append([]string{
+		"--port", port, "--bind", "127.0.0.1", "--dir", dir,
+		"--save", "", "--appendonly", "no", "--daemonize", "no",
+	}, more...)
 	r := &Redis{dir: dir, process: process{
-		name: "redis-server", args: args, addr: addr, log: filepath.Join(dir, "redis.log")}}
+		name: "redis-server", args: args, addr: addr, log: filepath.Join(dir, "redis.log"),
+	}}
 	return r, r.Start()
 }
 
@@ -157,7 +160,8 @@ sentinel failover-timeout %[3]s 5000
 		return nil, err
 	}
 	w := &Redis{dir: dir, process: process{
-		name: "redis-server", args: []string{file, "--sentinel"}, addr: addr, log: filepath.Join(dir, "redis.log")}}
+		name: "redis-server", args: []string{file, "--sentinel"}, addr: addr, log: filepath.Join(dir, "redis.log"),
+	}}
 	return w, w.Start()
 }
 

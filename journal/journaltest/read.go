@@ -3,6 +3,7 @@ package journaltest
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"barrage/journal"
 	"barrage/proto"
@@ -78,7 +79,7 @@ func (s *suite) heads() {
 		s.append(batch...)
 	}
 	s.append(journal.Draft{Channel: names[2]})
-	heads, err := s.j.Heads(s.ctx(), append(names, names[2]))
+	heads, err := s.j.Heads(s.ctx(), append(slices.Clone(names), names[2]))
 	if err != nil {
 		s.Fatal(err)
 	}

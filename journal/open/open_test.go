@@ -50,7 +50,7 @@ func TestABadURLIsSaidInASentence(t *testing.T) {
 		"mysql://root@localhost/x":           `unknown scheme "mysql"; known are memory:, sqlite:PATH and postgres://`,
 		"memory:x":                           "takes nothing more",
 		"sqlite:":                            "names no file",
-		"sqlite::memory:":                    "write memory:",
+		"sqlite::memory:":                    "memory: is the journal in RAM",
 		"sqlite://host/path":                 "host part",
 		"sqlite:x?synchronous=maybe":         "full, normal, off or extra",
 		"sqlite:x?sync=full":                 `unknown parameter "sync"`,

@@ -60,7 +60,8 @@ func (j *Journal) explain(err error) error {
 func (j *Journal) explainAppend(err error) error {
 	err = j.explain(err)
 	if errors.Is(err, errLost) {
-		return fmt.Errorf("%w: %s", journal.ErrUncertain, err) // which is not unavailable: that would say "not stored"
+		// The cause is told and not wrapped: it matches ErrUnavailable, which would say "not stored".
+		return fmt.Errorf("%w: %s", journal.ErrUncertain, err.Error())
 	}
 	return err
 }

@@ -51,14 +51,14 @@ func Open(ctx context.Context, url string, log *slog.Logger) (*Journal, error) {
 func parse(raw string) (path, synchronous string, err error) {
 	rest, ok := strings.CutPrefix(raw, "sqlite:")
 	if !ok {
-		return "", "", fmt.Errorf("%w: %q does not begin with sqlite:", journal.ErrURL, raw)
+		return "", "", fmt.Errorf("%w: %q must begin with sqlite: and a path", journal.ErrURL, raw)
 	}
 	path, query, hasQuery := cutLast(rest, "?")
 	switch {
 	case path == "":
 		return "", "", fmt.Errorf("%w: %q names no file; write sqlite:PATH", journal.ErrURL, raw)
 	case path == ":memory:":
-		return "", "", fmt.Errorf("%w: %q; for a journal in RAM write memory:", journal.ErrURL, raw)
+		return "", "", fmt.Errorf("%w: %q; memory: is the journal in RAM", journal.ErrURL, raw)
 	case strings.HasPrefix(path, "//") && !strings.HasPrefix(path, "///"):
 		return "", "", fmt.Errorf("%w: %q has a host part; write sqlite:PATH without slashes in front", journal.ErrURL, raw)
 	case !hasQuery:
@@ -102,13 +102,13 @@ func locate(path string) (string, error) {
 	}
 	abs = filepath.Join(folder, filepath.Base(abs))
 	info, err := os.Stat(abs)
-	switch {
-	case err != nil: // it does not exist, or opening it will say what is wrong
-		return abs, nil
-	case info.IsDir():
+	if err == nil && info.IsDir() {
 		return "", fmt.Errorf("sqlite: open %s: it is a folder; name a file in it", path)
 	}
-	return filepath.EvalSymlinks(abs)
+	if err == nil {
+		return filepath.EvalSymlinks(abs)
+	}
+	return abs, nil
 }
 
 // open does the work of Open. When it fails, release closes what it has opened.
