@@ -28,7 +28,6 @@ fmt:
 
 lint:
 	$(TOOL) golangci-lint run ./...
-	$(TOOL) golangci-lint run --build-tags system ./...
 
 # What is quick to check and needs no tool besides Go.
 check:

@@ -18,9 +18,6 @@ import (
 
 func itoa(o proto.Offset) string { return strconv.FormatUint(uint64(o), 10) }
 
-//go:fix inline
-func offset(n proto.Offset) *proto.Offset { return new(n) }
-
 func TestMessagesComeInOrder(t *testing.T) {
 	s := serve(t, func(c *fakeConn) {
 		c.send(welcome("e", 2))

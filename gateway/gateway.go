@@ -277,7 +277,7 @@ func (g *Gateway) open(socket *engine.Conn, t target, addr netip.Addr) engine.Ha
 	c.out = fanout.NewOutlet(g.Writers, socket, 0)
 	c.session = session.New(session.Options{
 		Node: g.Node, Client: strings.ToLower(rand.Text()[:16]), Channel: t.channel, Format: t.format, Query: t.query,
-		Backend: g.Backend, Outlet: c.out, Resume: socket.Resume,
+		Backend: g.Backend, Outlet: c.out, Resume: c.resume, Slow: func() { g.stats.Slow.Add(1) },
 	})
 	g.mu.Lock()
 	g.pending--

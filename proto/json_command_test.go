@@ -10,9 +10,6 @@ import (
 	"testing"
 )
 
-//go:fix inline
-func at(o Offset) *Offset { return new(o) }
-
 func TestParseCommand(t *testing.T) {
 	for _, c := range []struct {
 		line string

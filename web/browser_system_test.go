@@ -37,7 +37,7 @@ func run(m *testing.M) int {
 		fmt.Fprintf(os.Stderr, "these tests need Chromium (apt-get install chromium; or its path in CHROMIUM): %v\n", err)
 		return 1
 	}
-	browser := ctx
+	browser = ctx //nolint:fatcontext // one browser for all tests, set once before they run
 	return m.Run()
 }
 
