@@ -17,7 +17,7 @@ import (
 // conn is one connection: the engine's Handler. Read and Closed are called by one goroutine.
 type conn struct {
 	gateway *Gateway
-	socket  *engine.Conn
+	socket  engine.Socket
 	addr    netip.Addr
 	out     *fanout.Outlet
 	session *session.Session
