@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -255,11 +256,12 @@ func (m *member) got() string {
 			parts = append(parts, strings.TrimSpace(line))
 			continue
 		}
-		var o proto.Offset
-		if _, err := fmt.Sscan(line, &o); err != nil {
+		number, _, _ := strings.Cut(line, " ")
+		o, err := strconv.ParseUint(number, 10, 64)
+		if err != nil {
 			parts = append(parts, "broken line "+line)
 		}
-		offsets = append(offsets, o)
+		offsets = append(offsets, proto.Offset(o))
 	}
 	flush()
 	return strings.Join(parts, " ")
