@@ -25,7 +25,7 @@ import (
 // Handler is what a connection's bytes are given to.
 type Handler interface {
 	// Read takes bytes that arrived; they are valid only during the call and may be changed. It reports whether
-	// more may be read. After Finish and Abort that does not count: the peer's end is waited for.
+	// more may be read. When it may not, Read is called with no bytes after Resume. After Finish and Abort that does not count: the peer's end is waited for.
 	Read(b []byte) (more bool)
 	// Tick is called about every Options.Tick.
 	Tick(now time.Time)

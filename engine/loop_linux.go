@@ -172,13 +172,21 @@ func (l *loop) readMailbox() {
 	}
 }
 
-// tick visits one slot of the wheel when its time has come.
+// tick visits the slots of the wheel whose time has come.
 func (l *loop) tick(now time.Time) {
 	if now.Before(l.next) {
 		return
 	}
+	slot := l.engine.options.Tick / tickSlots
+	due := min(1+int(now.Sub(l.next)/slot), tickSlots)
 	l.schedule(now)
 	l.hear()
+	for range due {
+		l.turnWheel(now)
+	}
+}
+
+func (l *loop) turnWheel(now time.Time) {
 	// Backwards, because a socket that ends is replaced in its slot by the last one.
 	for i := len(l.wheel[l.turn]) - 1; i >= 0; i-- {
 		if i < len(l.wheel[l.turn]) {

@@ -27,10 +27,10 @@ type loopSocket struct {
 	deadline time.Time // for the request; with a handler, see lingering
 	slot     int       // of the wheel
 	place    int       // in the slot
+	paused   bool      // the handler's last Read reported false
 
 	mu       sync.Mutex
 	interest uint32    // owner: mu; what epoll watches for
-	resumed  bool      // owner: mu; Resume came before the pause that it answers
 	linger   time.Time // owner: mu; when a finished connection is closed, zero when it is not finished
 	closed   bool      // owner: mu; the descriptor must not be used any more
 	cause    error     // owner: mu; why it was aborted
@@ -77,23 +77,28 @@ func (s *loopSocket) Abort(err error) {
 	}
 }
 
-// Resume implements Socket.
-func (s *loopSocket) Resume() {
+// Resume implements Socket. The loop comes to it after the Read that it answers, whichever was first.
+func (s *loopSocket) Resume() { s.loop.post(s.resume) }
+
+// resume gives a paused handler its turn, and reads on if it likes.
+func (s *loopSocket) resume() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.resumed = s.interest&unix.EPOLLIN != 0; !s.resumed {
-		s.watchLocked(readInterest, 0)
+	closed := s.closed
+	s.mu.Unlock()
+	if s.paused && !closed && s.handler.Read(nil) {
+		s.paused = false
+		s.watch(readInterest, 0)
 	}
 }
 
-// pause stops reading, unless Resume was quicker.
+// pause stops reading until resume. A finished connection is read whatever its handler says.
 func (s *loopSocket) pause() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.resumed && s.linger.IsZero() {
+	s.paused = s.linger.IsZero()
+	if s.paused {
 		s.watchLocked(0, readInterest)
 	}
-	s.resumed = false
 }
 
 // watch changes what epoll watches for.

@@ -152,12 +152,11 @@ func (c *conn) Tick(now time.Time) {
 	}
 	if at := c.pinged.Load(); at != 0 {
 		switch silent := now.Sub(time.Unix(0, at)); {
+		case silent < g.Pong:
+		case c.session.End(proto.CloseNoPong): // it is told first, however late this tick comes
+			g.stats.NoPong.Add(1)
 		case silent >= 2*g.Pong:
 			c.socket.Abort(errSilent)
-		case silent >= g.Pong:
-			if c.session.End(proto.CloseNoPong) {
-				g.stats.NoPong.Add(1)
-			}
 		}
 		return
 	}

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -27,7 +28,22 @@ import (
 	"barrage/ws"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// portable chooses the engine of the tests that run now.
+var portable bool
+
+// TestMain runs all tests on the engine of this system, and again on the portable one.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if code == 0 {
+		portable = true
+		code = m.Run()
+	}
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
 
 // patience is how long a test waits for what must happen.
 const patience = 10 * time.Second
@@ -110,7 +126,13 @@ func start(t *testing.T, o Options) *world {
 	o.Node, o.Backend, o.Writers = "a", n, n.Writers()
 	o.Log = slog.New(slog.DiscardHandler)
 	w.gateway = New(o)
-	server := httptest.NewServer(w.gateway)
+	server := httptest.NewUnstartedServer(w.gateway)
+	rest, err := w.gateway.Listen(server.Listener, time.Second*10, portable)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.Listener = rest
+	server.Start()
 	w.addr = server.Listener.Addr().String()
 	w.url = "ws://" + w.addr
 	t.Cleanup(func() {
