@@ -193,7 +193,10 @@ func (h *Hub) Join(name string, r JoinRequest) {
 func (h *Hub) channel(name string) *Channel {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if c := h.channels[name]; c != nil || h.closed {
+	if h.closed {
+		return nil
+	}
+	if c := h.channels[name]; c != nil {
 		return c
 	}
 	c := &Channel{hub: h, name: name, feeds: make([]*fanout.Feed, len(h.codecs))}
