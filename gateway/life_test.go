@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"barrage/channel"
+	"barrage/fanout"
 	"barrage/ws"
 )
 
@@ -82,7 +84,7 @@ func TestAClientThatNeverReads(t *testing.T) {
 	reader, writer := w.dial("/raw/room"), w.dial("/ws/room?echo=0")
 	writer.welcome()
 	text := strings.Repeat("x", 60_000)
-	for i := range 150 {
+	for i := range 40 {
 		sent := time.Now()
 		writer.publish(fmt.Sprintf(`"%d%s"`, i, text))
 		if got := reader.line(); got != fmt.Sprint(i)+text {
@@ -315,5 +317,33 @@ func TestShutdownWhileClientsArrive(t *testing.T) {
 	defer w.gateway.mu.Unlock()
 	if len(w.gateway.perAddr) != 0 || w.gateway.pending != 0 {
 		t.Errorf("nothing is counted any more: %v, %d", w.gateway.perAddr, w.gateway.pending)
+	}
+}
+
+// A handshake may be completed when its node has ended already: its connection is closed, and nothing goes on.
+func TestJoiningANodeThatHasEnded(t *testing.T) {
+	n, j := newNode(t)
+	defer j.Close()
+	out := fanout.NewOutlet(n.Writers(), nil, 0)
+	ready := make(chan error, 2)
+	join := func() {
+		n.Join("room", channel.JoinRequest{Outlet: out, Ready: func(j channel.Joined) { ready <- j.Err }})
+	}
+	join()
+	if err := <-ready; err != nil {
+		t.Fatal(err)
+	}
+	out.Close()
+	if err := n.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	go join() // which went round in circles
+	select {
+	case err := <-ready:
+		if err == nil {
+			t.Error("joining a channel of a node that has ended fails")
+		}
+	case <-time.After(patience):
+		t.Error("joining a channel of a node that has ended fails at once")
 	}
 }

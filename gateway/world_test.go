@@ -112,17 +112,25 @@ type world struct {
 	addr    string
 }
 
-// start starts a gateway; what o leaves open is filled in.
-func start(t *testing.T, o Options) *world {
+func newNode(t *testing.T) (*node.Node, *gated) {
 	t.Helper()
-	w := &world{t: t, journal: &gated{Journal: memory.New()}}
+	j := &gated{Journal: memory.New()}
 	n, err := node.New(node.Options{
-		Name: "a", Journal: w.journal, Codecs: session.Codecs(), Writers: 2,
+		Name: "a", Journal: j, Codecs: session.Codecs(), Writers: 2,
 		OpenBroker: func(_ string, h broker.Handler) (broker.Broker, error) { return local.Open(h), nil },
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return n, j
+}
+
+// start starts a gateway; what o leaves open is filled in.
+func start(t *testing.T, o Options) *world {
+	t.Helper()
+	w := &world{t: t}
+	var n *node.Node
+	n, w.journal = newNode(t)
 	o.Node, o.Backend, o.Writers = "a", n, n.Writers()
 	o.Log = slog.New(slog.DiscardHandler)
 	w.gateway = New(o)

@@ -2,7 +2,6 @@ package node_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -33,11 +33,15 @@ type world struct {
 	hub     *brokertest.Hub
 
 	mu     sync.Mutex
-	rnd    *rand.Rand // owner: mu
-	away   bool       // owner: mu; the journal
-	nodes  []*simNode // owner: mu; nil while crashed
-	failed []string   // owner: mu; broken promises
-	born   int        // owner: mu
+	rnd    *rand.Rand          // owner: mu
+	away   bool                // owner: mu; the journal
+	nodes  []*simNode          // owner: mu; nil while crashed
+	failed []string            // owner: mu; broken promises
+	born   int                 // owner: mu
+	stored map[string][]string // owner: mu; by channel, the keys of the messages by offset
+
+	keep   int64         // how many messages retention keeps; 0 for all
+	resets *atomic.Int64 // counts the readers that were reset; nil where none may be
 }
 
 type simNode struct {
@@ -53,6 +57,7 @@ func newWorld(t *testing.T, seed uint64, nodes int) *world {
 	w := &world{
 		t: t, seed: seed, rnd: rand.New(rand.NewPCG(seed, 7)), journal: memory.New(),
 		hub: brokertest.NewHub(seed, brokertest.Faults{}), nodes: make([]*simNode, nodes),
+		stored: map[string][]string{},
 	}
 	for i := range nodes {
 		w.boot(i)
@@ -170,11 +175,57 @@ func (d *disk) Append(ctx context.Context, drafts []journal.Draft) (journal.Appe
 	if d.gone() {
 		return journal.Appended{}, journal.ErrUnavailable
 	}
-	a, err := d.Journal.Append(ctx, drafts)
+	a, err := d.w.append(ctx, drafts)
 	if err == nil && d.gone() {
 		return journal.Appended{}, journal.ErrUncertain
 	}
 	return a, err
+}
+
+// append stores drafts and remembers what it was told, whether the node will hear of it or not.
+func (w *world) append(ctx context.Context, drafts []journal.Draft) (journal.Appended, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	a, err := w.journal.Append(ctx, drafts)
+	for i, s := range a.Stored {
+		keys := w.stored[drafts[i].Channel]
+		if !s.Repeated && int(s.Offset) != len(keys)+1 {
+			w.failed = append(w.failed, fmt.Sprintf("after offset %d of %s the journal gave %d", len(keys), drafts[i].Channel, s.Offset))
+		}
+		if !s.Repeated {
+			w.stored[drafts[i].Channel] = append(keys, keyOf(drafts[i].Data))
+		}
+	}
+	return a, err
+}
+
+// history are the keys of all messages that a channel ever had, in order.
+func (w *world) history(channel string) []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.stored[channel]
+}
+
+// trim applies retention.
+func (w *world) trim() {
+	if w.keep > 0 {
+		if _, err := w.journal.Trim(context.Background(), journal.Retention{Count: w.keep}); err != nil {
+			w.broken("trimming failed: %v", err)
+		}
+	}
+}
+
+// removed is the last message of a channel that retention has removed.
+func (w *world) removed(channel string) proto.Offset {
+	p, err := w.journal.Read(context.Background(), channel, journal.Range{Limit: 1})
+	if err != nil {
+		w.broken("reading the oldest message failed: %v", err)
+		return 0
+	}
+	if len(p.Messages) == 0 {
+		return p.Head
+	}
+	return p.Messages[0].Offset - 1
 }
 
 func (d *disk) Read(ctx context.Context, channel string, r journal.Range) (journal.Page, error) {
@@ -350,7 +401,14 @@ func (r *reader) line(node string, turn int, p proto.Reply) {
 		r.last = p.Message.Offset
 		r.got = append(r.got, *p.Message)
 	case p.Reset != nil:
-		r.w.broken("%s on %s was reset although nothing was removed: %s", r.name, node, p.Reset.Reason)
+		if r.w.resets != nil {
+			r.w.resets.Add(1)
+		}
+		if removed := r.w.removed(r.channel); p.Reset.Offset <= r.last || p.Reset.Offset > removed {
+			r.w.broken("%s on %s was reset from %d to %d, although of %s only the messages up to %d were removed: %s",
+				r.name, node, r.last, p.Reset.Offset, r.channel, removed, p.Reset.Reason)
+		}
+		r.last = p.Reset.Offset
 	case p.Error != nil:
 		r.w.broken("%s got an error: %v", r.name, p.Error.Message)
 	}
@@ -401,8 +459,11 @@ func (p *writer) publish() {
 	p.send(key)
 }
 
+// padding makes texts large. It is of one letter because a thousand seeds of it must be quick to parse.
+var padding = strings.Repeat("x", 40_000)
+
 func (p *writer) send(key string) {
-	data, _ := json.Marshal(key + "|" + strings.Repeat("哈", p.large/3))
+	data := []byte(`"` + key + "|" + padding[:p.large] + `"`)
 	p.sess.Message(proto.AppendCommand(nil, proto.Command{Kind: proto.CommandPublish, ID: key, Data: data}))
 }
 
