@@ -2,6 +2,7 @@ package channel
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"barrage/fanout"
@@ -13,15 +14,16 @@ import (
 type Channel struct {
 	hub  *Hub
 	name string
+	life atomic.Uint64 // names the channel's pages in the cache; another one after a restart
 
 	mu      sync.Mutex
 	seq     Sequencer
 	tail    tail
-	feeds   []*fanout.Feed // by format; nil until its first member
-	waiting []*joining     // members that cannot be placed yet
-	timer   *time.Timer    // for Verdict.Wake
-	idle    time.Time      // since when there are no members
-	gone    bool           // taken out of the hub
+	feeds   []*fanout.Feed        // by format; nil until its first member
+	waiting map[*joining]struct{} // members that cannot be placed yet
+	timer   *time.Timer           // for Verdict.Wake
+	idle    time.Time             // since when there are no members
+	gone    bool                  // taken out of the hub
 	remote  map[string]lease
 }
 
@@ -35,6 +37,7 @@ type lease struct {
 type joining struct {
 	JoinRequest
 	since    time.Time
+	asked    placing      // what it waits for: askHead, askOldest, or attach for the channel to open
 	oldest   proto.Offset // answers askOldest
 	verified bool         // answers askHead
 }
@@ -75,6 +78,12 @@ func (c *Channel) fetched(p journal.Page, err error) {
 		return
 	}
 	c.apply(c.seq.Fetched(c.hub.now(), p))
+	for j := range c.waiting {
+		if j.asked == askHead {
+			c.hub.check(c.name) // the journal may have contradicted this channel when it was asked before
+			break
+		}
+	}
 }
 
 // open takes the newest page of the journal, whose messages ascend, and places everyone who waited for it.
@@ -87,9 +96,7 @@ func (c *Channel) open(p journal.Page) {
 	c.tail.clear(p.Head + 1 - proto.Offset(len(p.Messages)))
 	c.tail.add(p.Messages)
 	c.apply(c.seq.Open(c.hub.now(), proto.Position{Epoch: p.Epoch, Offset: p.Head}))
-	waiting := c.waiting
-	c.waiting = nil
-	for _, j := range waiting {
+	for _, j := range c.takeWaiting(func(*joining) bool { return true }) {
 		c.place(j)
 	}
 }
@@ -146,6 +153,7 @@ func (c *Channel) deliver(messages []proto.Message) {
 // restart begins again at p: what members have is void, and each is told.
 func (c *Channel) restart(p proto.Position) {
 	c.hub.log.Warn("the journal's epoch changed; all positions of the channel are void", "channel", c.name, "epoch", p.Epoch, "offset", p.Offset)
+	c.life.Store(c.hub.lives.Add(1))
 	c.tail.clear(p.Offset + 1)
 	for format, f := range c.feeds {
 		if f != nil {
@@ -183,42 +191,69 @@ func (c *Channel) join(r JoinRequest) bool {
 // is locked.
 func (c *Channel) place(j *joining) {
 	if !c.seq.IsOpen() {
-		c.waiting = append(c.waiting, j)
+		c.wait(j, attach)
 		return
 	}
-	memory := c.tail.first()
-	if f := c.feeds[j.Format]; f != nil {
-		first, _ := f.Bounds()
-		memory = min(memory, proto.Offset(first))
-	}
-	v := view{Position: c.seq.Position(), memory: memory, oldest: j.oldest, verified: j.verified}
+	v := view{Position: c.seq.Position(), memory: c.memory(j.Format), oldest: j.oldest, verified: j.verified}
 	if j.verified {
 		v.Offset = max(v.Offset, c.seq.known)
 	}
 	what, next, reason := place(j.Start, v)
 	switch what {
 	case askHead:
-		c.waiting = append(c.waiting, j)
+		c.wait(j, what)
 		c.hub.check(c.name)
 	case askOldest:
-		c.waiting = append(c.waiting, j)
+		c.wait(j, what)
 		c.hub.pages.probe(c, j, j.wanted(v.Offset))
 	default:
-		j.Ready(Joined{Position: c.seq.Position(), Reset: what == reset, Next: next, Reason: reason})
+		p := c.seq.Position()
+		p.Offset = max(p.Offset, next-1) // what the journal knows and this node is about to hear
+		j.Ready(Joined{Position: p, Reset: what == reset, Next: next, Reason: reason})
 		c.feed(j.Format).Join(j.Outlet, fanout.Seq(next), j.Skip)
 	}
 }
 
-// headChecked takes the journal's head, asked for by a check, and places those who waited for it.
-func (c *Channel) headChecked(p proto.Position) {
+// memory is the oldest offset that a format's members can be given without the journal, or the next one. The channel is
+// locked.
+func (c *Channel) memory(format int) proto.Offset {
+	oldest := c.tail.first()
+	if f := c.feeds[format]; f != nil {
+		first, _ := f.Bounds()
+		oldest = min(oldest, proto.Offset(first))
+	}
+	return oldest
+}
+
+// wait keeps j until asked is answered. The channel is locked.
+func (c *Channel) wait(j *joining, asked placing) {
+	j.asked = asked
+	c.waiting[j] = struct{}{}
+}
+
+// position is what has been delivered; zero while the channel is not open.
+func (c *Channel) position() (p proto.Position) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.seq.IsOpen() {
+		p = c.seq.Position()
+	}
+	return p
+}
+
+// headChecked takes the journal's head, asked for when the channel stood at before, and places those who waited for it.
+func (c *Channel) headChecked(p, before proto.Position) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.apply(c.seq.Head(c.hub.now(), p))
-	if !c.seq.IsOpen() {
-		return
+	if before.Epoch == p.Epoch && p.Offset < before.Offset {
+		c.apply(c.seq.Suspect(c.hub.now())) // the journal went back
 	}
-	for _, j := range c.takeWaiting(func(j *joining) bool { return j.oldest == 0 && !j.verified }) {
-		j.verified = p.Epoch.Matches(c.seq.epoch)
+	if !c.seq.IsOpen() || !p.Epoch.Matches(c.seq.epoch) {
+		return // those who wait are served when the journal has told which epoch is right
+	}
+	for _, j := range c.takeWaiting(func(j *joining) bool { return j.asked == askHead }) {
+		j.verified = true
 		c.place(j)
 	}
 }
@@ -228,23 +263,28 @@ func (c *Channel) oldestIs(j *joining, oldest proto.Offset) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	j.oldest = oldest
-	if taken := c.takeWaiting(func(w *joining) bool { return w == j }); len(taken) > 0 {
+	if _, waits := c.waiting[j]; waits {
+		delete(c.waiting, j)
 		c.place(j)
 	}
 }
 
-// takeWaiting removes those for which fn holds from the waiting list and returns them.
+// isWaiting says whether j still waits for its place.
+func (c *Channel) isWaiting(j *joining) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, waits := c.waiting[j]
+	return waits
+}
+
+// takeWaiting removes those for which fn holds from those who wait and returns them.
 func (c *Channel) takeWaiting(fn func(*joining) bool) (taken []*joining) {
-	kept := c.waiting[:0]
-	for _, j := range c.waiting {
+	for j := range c.waiting {
 		if fn(j) {
+			delete(c.waiting, j)
 			taken = append(taken, j)
-		} else {
-			kept = append(kept, j)
 		}
 	}
-	clear(c.waiting[len(kept):])
-	c.waiting = kept
 	return taken
 }
 

@@ -89,6 +89,7 @@ type Hub struct {
 	wg     sync.WaitGroup
 	reads  chan struct{} // a place for each read of a channel under way
 	up     atomic.Bool   // the broker works
+	lives  atomic.Uint64 // of channels, so far
 
 	mu       sync.Mutex
 	channels map[string]*Channel // owner: mu
@@ -193,10 +194,14 @@ func (h *Hub) Join(name string, r JoinRequest) {
 func (h *Hub) channel(name string) *Channel {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if c := h.channels[name]; c != nil || h.closed {
+	if h.closed {
+		return nil
+	}
+	if c := h.channels[name]; c != nil {
 		return c
 	}
-	c := &Channel{hub: h, name: name, feeds: make([]*fanout.Feed, len(h.codecs))}
+	c := &Channel{hub: h, name: name, waiting: map[*joining]struct{}{}, feeds: make([]*fanout.Feed, len(h.codecs))}
+	c.life.Store(h.lives.Add(1))
 	h.channels[name] = c
 	// Subscribe first, then read: what is published in between is held and not missed.
 	h.subscriber.Subscribe(name)

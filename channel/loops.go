@@ -159,13 +159,19 @@ func (h *Hub) compare(names []string) error {
 	ctx, cancel := context.WithTimeout(h.ctx, h.readTimeout)
 	defer cancel()
 	h.stats.Checks.Add(1)
+	before := make([]proto.Position, len(names))
+	for i, name := range names {
+		if c := h.lookup(name); c != nil {
+			before[i] = c.position()
+		}
+	}
 	heads, err := h.store.Heads(ctx, names)
 	if err != nil {
 		return err
 	}
 	for i, name := range names {
 		if c := h.lookup(name); c != nil {
-			c.headChecked(proto.Position{Epoch: heads.Epoch, Offset: heads.Offsets[i]})
+			c.headChecked(proto.Position{Epoch: heads.Epoch, Offset: heads.Offsets[i]}, before[i])
 		}
 	}
 	return nil

@@ -38,11 +38,22 @@ type pageKey struct {
 	index  uint64
 }
 
+// cached is the name of the page in the cache, which must not hold on to a channel that is out of use.
+func (k pageKey) cached() cacheKey { return cacheKey{k.c.life.Load(), k.format, k.index} }
+
 // want is one member that needs a page, or one that is joining and needs to know whether there is one.
 type want struct {
 	offset proto.Offset
 	member fanout.Want
 	join   *joining // nil for a member
+}
+
+// stands says whether anyone still waits for the answer.
+func (w want) stands(c *Channel) bool {
+	if w.join != nil {
+		return c.isWaiting(w.join)
+	}
+	return w.member.Stands()
 }
 
 // pages reads pages for members that are behind memory. However many members want a page, it is read once; a page that was read
@@ -53,7 +64,7 @@ type pages struct {
 	mu    sync.Mutex
 	wake  sync.Cond
 	wants map[pageKey][]want // owner: mu; bounded by the number of members
-	queue []pageKey          // owner: mu; the keys of wants that nobody works on
+	queue []pageKey          // owner: mu; the keys of wants that nobody works on, nor will after a pause
 	ended bool               // owner: mu
 	cache pageCache          // owner: mu
 	wg    sync.WaitGroup
@@ -81,6 +92,7 @@ func (p *pages) probe(c *Channel, j *joining, offset proto.Offset) {
 	p.ask(pageKey{c, j.Format, pageIndex(offset)}, want{offset: offset, join: j})
 }
 
+// ask takes note of w. Whoever asks while a page is being read is answered by it too.
 func (p *pages) ask(k pageKey, w want) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -91,8 +103,8 @@ func (p *pages) ask(k pageKey, w want) {
 	p.wants[k] = append(p.wants[k], w)
 }
 
-// take waits for a page that is wanted.
-func (p *pages) take() (k pageKey, cached *keptPage, ok bool) {
+// take waits for a page that is wanted. Until finish or again is called for it nobody else works on it.
+func (p *pages) take() (k pageKey, kept *keptPage, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for len(p.queue) == 0 {
@@ -103,75 +115,108 @@ func (p *pages) take() (k pageKey, cached *keptPage, ok bool) {
 	}
 	k = p.queue[0]
 	p.queue = p.queue[1:]
-	return k, p.cache.get(k), !p.ended
+	return k, p.cache.get(k.cached()), !p.ended
+}
+
+// standing is the first of those who want k and still wait; the others are forgotten, and k with them if there is none.
+func (p *pages) standing(k pageKey) (first want, ok bool) {
+	p.mu.Lock()
+	ws := p.wants[k]
+	p.mu.Unlock()
+	gone := 0 // looked at without the lock: wants lock their member
+	for gone < len(ws) && !ws[gone].stands(k.c) {
+		gone++
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	ws = p.wants[k][gone:]
+	if len(ws) == 0 {
+		delete(p.wants, k)
+		return want{}, false
+	}
+	p.wants[k] = ws
+	return ws[0], true
 }
 
 // finish returns everyone who wants k by now, and keeps the page for others.
 func (p *pages) finish(k pageKey, kept *keptPage) []want {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if kept != nil {
-		p.cache.put(k, kept)
-	}
+	p.cache.put(k.cached(), kept)
 	ws := p.wants[k]
 	delete(p.wants, k)
 	return ws
 }
 
+// again works on k once more after a pause.
+func (p *pages) again(k pageKey) {
+	time.AfterFunc(p.hub.retryPages, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.queue = append(p.queue, k)
+		p.wake.Signal()
+	})
+}
+
 func (p *pages) work() {
 	for {
-		k, cached, ok := p.take()
+		k, kept, ok := p.take()
 		if !ok {
 			return
 		}
-		ws := p.finish(k, nil)
-		for len(ws) > 0 {
-			ws = p.serve(k, cached, ws)
-			cached = nil
+		for more := true; more; {
+			kept, more = p.serve(k, kept)
 		}
 	}
 }
 
-// serve answers those of ws that one page can answer and returns the rest.
-func (p *pages) serve(k pageKey, kept *keptPage, ws []want) (rest []want) {
-	if kept == nil || !kept.serves(ws[0].offset) {
-		var err error
-		if kept, err = p.load(k, ws[0].offset); err != nil {
-			p.hub.log.Debug("reading a page failed", "channel", k.c.name, "error", err)
-			time.AfterFunc(p.hub.retryPages, func() {
-				for _, w := range ws {
-					p.ask(k, w)
-				}
-			})
-			return nil
-		}
-		p.finishKeep(k, kept)
+// serve answers those who want k with one page, kept if it serves. It reports whether others are left who need another page.
+func (p *pages) serve(k pageKey, kept *keptPage) (used *keptPage, more bool) {
+	first, ok := p.standing(k)
+	if !ok {
+		return nil, false
 	}
+	if !kept.serves(k, first.offset) {
+		var err error
+		if kept, err = p.load(k, first.offset, kept); err != nil {
+			p.hub.log.Debug("reading a page failed", "channel", k.c.name, "error", err)
+			p.again(k)
+			return nil, false
+		}
+	}
+	var rest []want
+	ws := p.finish(k, kept)
 	for _, w := range ws {
 		if !kept.answer(p.hub, k, w) {
 			rest = append(rest, w)
 		}
 	}
-	if len(rest) == len(ws) {
-		// The journal changed its epoch: the channel will find out and void these wants; ask again in case it does not.
-		time.AfterFunc(p.hub.retryPages, func() {
-			for _, w := range rest {
-				p.ask(k, w)
-			}
-		})
-		return nil
+	if len(rest) == 0 {
+		return nil, false
 	}
-	return rest
+	if others := p.putBack(k, rest); others {
+		return nil, false
+	}
+	if len(rest) == len(ws) {
+		// The journal changed its epoch: the channel will find out and void these wants; look again in case it does not.
+		p.again(k)
+		return nil, false
+	}
+	return kept, true
 }
 
-func (p *pages) finishKeep(k pageKey, kept *keptPage) {
+// putBack notes those whom the page did not answer. It reports whether k was asked for again meanwhile, and is queued.
+func (p *pages) putBack(k pageKey, rest []want) (queued bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.cache.put(k, kept)
+	ws, queued := p.wants[k]
+	p.wants[k] = append(ws, rest...)
+	return queued
 }
 
-// load makes the page of k that holds offset: from the tail in memory, or from the journal.
-func (p *pages) load(k pageKey, offset proto.Offset) (*keptPage, error) {
+// load makes the page of k that holds offset: from the tail in memory, or from the journal. before is a page of k that does
+// not hold it, or nil.
+func (p *pages) load(k pageKey, offset proto.Offset, before *keptPage) (*keptPage, error) {
 	first := proto.Offset(k.index*pageMessages + 1)
 	k.c.mu.Lock()
 	pos := k.c.seq.Position()
@@ -183,12 +228,15 @@ func (p *pages) load(k pageKey, offset proto.Offset) (*keptPage, error) {
 	if ok {
 		return p.encode(k.format, messages[0].Offset, journal.Page{Epoch: pos.Epoch, Head: pos.Offset, Messages: messages}), nil
 	}
+	if before != nil && before.page != nil && offset >= proto.Offset(before.page.Next()) {
+		first = offset // large messages: the aligned page ends too early
+	}
 	page, err := p.read(k, first)
 	if err != nil {
 		return nil, err
 	}
 	if n := len(page.Messages); n > 0 && page.Messages[n-1].Offset < offset && page.Head >= offset {
-		first = offset // large messages: the aligned page ended too early
+		first = offset
 		if page, err = p.read(k, first); err != nil {
 			return nil, err
 		}
@@ -231,15 +279,20 @@ type keptPage struct {
 	page   *fanout.Page // nil when nothing does
 }
 
-// serves says whether the page settles what is at offset.
-func (kp *keptPage) serves(offset proto.Offset) bool {
-	return kp.page != nil && offset >= kp.asked && offset < proto.Offset(kp.page.Next())
+// serves says whether the page, which may be nil, settles what is at offset.
+func (kp *keptPage) serves(k pageKey, offset proto.Offset) bool {
+	if kp == nil || kp.page == nil || offset < kp.asked || offset >= proto.Offset(kp.page.Next()) {
+		return false
+	}
+	k.c.mu.Lock()
+	defer k.c.mu.Unlock()
+	return kp.epoch == k.c.seq.epoch && (offset >= kp.oldest || offset < k.c.memory(k.format))
 }
 
 // answer tells w what the page says. It reports false when the page cannot answer w.
 func (kp *keptPage) answer(h *Hub, k pageKey, w want) bool {
 	k.c.mu.Lock()
-	epoch := k.c.seq.epoch
+	epoch, memory := k.c.seq.epoch, k.c.memory(k.format)
 	k.c.mu.Unlock()
 	if kp.epoch != epoch {
 		k.c.suspect()
@@ -260,9 +313,13 @@ func (kp *keptPage) answer(h *Hub, k pageKey, w want) bool {
 		w.member.Supply(kp.page)
 		return true
 	}
+	if w.offset >= memory {
+		return false // memory holds what the journal does not any more
+	}
 	h.stats.Missed.Add(1)
-	p := proto.Position{Epoch: kp.epoch, Offset: kp.oldest - 1}
-	w.member.Gone(fanout.Seq(kp.oldest), h.codecs[k.format].Reset(p, "you were so far behind that the messages before this offset are no longer kept"))
+	next := min(kp.oldest, memory)
+	p := proto.Position{Epoch: kp.epoch, Offset: next - 1}
+	w.member.Gone(fanout.Seq(next), h.codecs[k.format].Reset(p, "you were so far behind that the messages before this offset are no longer kept"))
 	return true
 }
 
@@ -270,19 +327,26 @@ func (kp *keptPage) answer(h *Hub, k pageKey, w want) bool {
 type pageCache struct {
 	limit, size int
 	order       *list.List // of *cacheEntry, the one used last in front
-	byKey       map[pageKey]*list.Element
+	byKey       map[cacheKey]*list.Element
+}
+
+// cacheKey names a page without holding on to its channel.
+type cacheKey struct {
+	life   uint64 // see Channel
+	format int
+	index  uint64
 }
 
 type cacheEntry struct {
-	key  pageKey
+	key  cacheKey
 	page *keptPage
 }
 
 func newPageCache(limit int) pageCache {
-	return pageCache{limit: limit, order: list.New(), byKey: map[pageKey]*list.Element{}}
+	return pageCache{limit: limit, order: list.New(), byKey: map[cacheKey]*list.Element{}}
 }
 
-func (c *pageCache) get(k pageKey) *keptPage {
+func (c *pageCache) get(k cacheKey) *keptPage {
 	e := c.byKey[k]
 	if e == nil {
 		return nil
@@ -291,7 +355,7 @@ func (c *pageCache) get(k pageKey) *keptPage {
 	return e.Value.(*cacheEntry).page
 }
 
-func (c *pageCache) put(k pageKey, p *keptPage) {
+func (c *pageCache) put(k cacheKey, p *keptPage) {
 	if p.page == nil {
 		return
 	}

@@ -59,6 +59,7 @@ func place(s Start, v view) (p placing, next proto.Offset, reason string) {
 		return reset, v.Offset + 1, fmt.Sprintf("epoch %s is not the channel's epoch %s: offsets of another epoch mean nothing here; take the position of this reset", s.Epoch, v.Epoch)
 	}
 	want := s.wanted(v.Offset)
+	kept := min(v.oldest, v.memory) // memory may hold what the journal does not any more
 	switch {
 	case want > v.Offset+1 && !v.verified:
 		return askHead, 0, ""
@@ -71,7 +72,7 @@ func place(s Start, v view) (p placing, next proto.Offset, reason string) {
 	case v.oldest <= want:
 		return attach, want, ""
 	case s.lenient():
-		return attach, v.oldest, ""
+		return attach, kept, ""
 	}
-	return reset, v.oldest, fmt.Sprintf("messages %d to %d are no longer kept; the stream goes on with %d", want, v.oldest-1, v.oldest)
+	return reset, kept, fmt.Sprintf("messages %d to %d are no longer kept; the stream goes on with %d", want, kept-1, kept)
 }

@@ -1,6 +1,7 @@
 package channel
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -33,17 +34,20 @@ const (
 // It owns no clock and does no I/O: now comes in, a Verdict comes out. The zero value is a channel that is not open: it holds
 // messages until Open says where the journal stands.
 type Sequencer struct {
-	epoch proto.Epoch
+	epoch proto.Epoch  // while not open that of whoever told of it first
 	next  proto.Offset // the next to deliver; 0 while not open
 	known proto.Offset // the highest offset known to exist
+	told  proto.Offset // the highest offset told of since the fetch under way was asked for
 
 	held      []proto.Message // ascending, all above next
 	heldBytes int
 
-	gapSince time.Time // when the present gap was noticed; zero without one
-	suspect  bool      // someone told of another epoch
+	gapSince time.Time    // when the present gap was noticed; zero without one
+	gapAt    proto.Offset // the first message that was missing then
+	suspect  bool         // someone told of another epoch
 	fetching bool
 	asked    proto.Offset // next when the fetch under way was asked for
+	doubted  bool         // suspect then
 	failures int          // reads in a row that brought nothing
 	retryAt  time.Time    // no read before
 	calmTill time.Time    // no read for a suspicion before
@@ -60,7 +64,8 @@ type Verdict struct {
 	Next  proto.Offset
 	// Deliver are the messages to give to members now.
 	Deliver []proto.Message
-	// Dropped counts messages that were known already, Overflow those that found no room to wait.
+	// Dropped counts messages that were known already or that the journal does not have, Overflow those that found no
+	// room to wait.
 	Dropped, Overflow int
 	// Fetch asks for a page of the journal from offset From on, to be answered by Fetched or FetchFailed.
 	Fetch bool
@@ -79,9 +84,14 @@ func (s *Sequencer) IsOpen() bool { return s.next > 0 }
 
 // Open says that the journal stands at p; messages after it are delivered from now on.
 func (s *Sequencer) Open(now time.Time, p proto.Position) Verdict {
+	var v Verdict
+	if !s.epoch.Matches(p.Epoch) {
+		// What was heard until now belongs to another life of the journal, or the journal was replaced meanwhile.
+		v.Dropped += len(s.held)
+		s.held, s.heldBytes, s.known, s.suspect = nil, 0, 0, true
+	}
 	s.epoch, s.next = p.Epoch, p.Offset+1
 	s.known = max(s.known, p.Offset)
-	var v Verdict
 	s.release(&v)
 	return s.decide(now, v)
 }
@@ -89,14 +99,13 @@ func (s *Sequencer) Open(now time.Time, p proto.Position) Verdict {
 // Entries takes messages that were committed in epoch, in any order.
 func (s *Sequencer) Entries(now time.Time, epoch proto.Epoch, messages []proto.Message) Verdict {
 	var v Verdict
-	if s.IsOpen() && !epoch.Matches(s.epoch) {
-		s.suspect = true
+	if !s.belongs(epoch) {
 		return s.decide(now, v)
 	}
 	for _, m := range messages {
-		s.known = max(s.known, m.Offset)
+		s.hear(m.Offset)
 		switch {
-		case s.IsOpen() && m.Offset < s.next:
+		case m.Offset < max(s.next, 1):
 			v.Dropped++
 		case m.Offset == s.next:
 			v.Deliver = append(v.Deliver, m)
@@ -111,12 +120,27 @@ func (s *Sequencer) Entries(now time.Time, epoch proto.Epoch, messages []proto.M
 
 // Head takes the news that the channel's head is, or was, at p.
 func (s *Sequencer) Head(now time.Time, p proto.Position) Verdict {
-	if s.IsOpen() && !p.Epoch.Matches(s.epoch) {
-		s.suspect = true
-	} else {
-		s.known = max(s.known, p.Offset)
+	if s.belongs(p.Epoch) {
+		s.hear(p.Offset)
 	}
 	return s.decide(now, Verdict{})
+}
+
+// belongs says whether news of epoch are about this channel; if not, the journal must tell who is right.
+func (s *Sequencer) belongs(epoch proto.Epoch) bool {
+	if s.epoch == "" {
+		s.epoch = epoch
+	}
+	if !epoch.Matches(s.epoch) {
+		s.suspect = true
+		return false
+	}
+	return true
+}
+
+// hear takes note that offset exists.
+func (s *Sequencer) hear(offset proto.Offset) {
+	s.known, s.told = max(s.known, offset), max(s.told, offset)
 }
 
 // Suspect asks for a look at the journal, because something there was not as expected.
@@ -127,10 +151,10 @@ func (s *Sequencer) Suspect(now time.Time) Verdict {
 
 // Fetched takes the page that a Verdict asked for. The journal is right: about the epoch, the head, and what is gone.
 func (s *Sequencer) Fetched(now time.Time, p journal.Page) Verdict {
-	if s.suspect {
+	if s.doubted {
 		s.calmTill = now.Add(maxRetry)
 	}
-	s.fetching, s.suspect = false, false
+	s.fetching, s.doubted = false, false
 	before := s.next
 	var v Verdict
 	if !p.Epoch.Matches(s.epoch) || p.Head+1 < s.asked {
@@ -140,6 +164,7 @@ func (s *Sequencer) Fetched(now time.Time, p journal.Page) Verdict {
 	if s.epoch == "" {
 		s.epoch = p.Epoch
 	}
+	s.known = max(s.known, p.Head)
 	for _, m := range p.Messages {
 		if m.Offset < s.next {
 			continue
@@ -155,13 +180,9 @@ func (s *Sequencer) Fetched(now time.Time, p journal.Page) Verdict {
 	}
 	s.release(&v)
 	if s.next > p.Head {
-		// Whoever told of more than the journal holds was early, or wrong.
-		s.known = s.next - 1
-		if n := len(s.held); n > 0 {
-			s.known = s.held[n-1].Offset
-		}
+		s.forget(p.Head, &v)
 	}
-	s.gapSince = now
+	s.gapSince, s.gapAt = now, s.next
 	if s.next <= p.Head {
 		s.gapSince = now.Add(-grace) // no need to wait: the rest is there to be read
 	}
@@ -176,8 +197,23 @@ func (s *Sequencer) Fetched(now time.Time, p journal.Page) Verdict {
 // FetchFailed says that the journal could not be read; the same is asked again after a pause.
 func (s *Sequencer) FetchFailed(now time.Time) Verdict {
 	s.fetching = false
+	s.suspect = s.suspect || s.doubted
 	s.pause(now)
 	return s.decide(now, Verdict{})
+}
+
+// forget drops what was told of messages after head before the journal was asked: it does not have them, so whoever
+// told was wrong. What was told since may be newer than its answer.
+func (s *Sequencer) forget(head proto.Offset, v *Verdict) {
+	if s.told <= head {
+		v.Dropped += len(s.held)
+		s.held, s.heldBytes, s.known = nil, 0, s.next-1
+		return
+	}
+	s.known = max(s.next-1, s.told)
+	if n := len(s.held); n > 0 {
+		s.known = max(s.known, s.held[n-1].Offset)
+	}
 }
 
 // pause puts off the next read, longer each time.
@@ -206,7 +242,7 @@ func (s *Sequencer) skip(next proto.Offset, v *Verdict) {
 // hold keeps m until its turn.
 func (s *Sequencer) hold(m proto.Message, v *Verdict) {
 	i, found := slices.BinarySearchFunc(s.held, m.Offset, func(h proto.Message, o proto.Offset) int {
-		return int(int64(h.Offset) - int64(o))
+		return cmp.Compare(h.Offset, o)
 	})
 	if found {
 		v.Dropped++
@@ -240,6 +276,7 @@ func (s *Sequencer) release(v *Verdict) {
 		s.heldBytes -= m.Size()
 		n++
 	}
+	clear(s.held[:n])
 	if s.held = s.held[n:]; len(s.held) == 0 {
 		s.held = nil
 	}
@@ -251,23 +288,22 @@ func (s *Sequencer) decide(now time.Time, v Verdict) Verdict {
 	gap := s.IsOpen() && s.known >= s.next
 	if !gap {
 		s.gapSince = time.Time{}
-	} else if s.gapSince.IsZero() {
-		s.gapSince = now
+	} else if s.gapSince.IsZero() || s.gapAt != s.next {
+		s.gapSince, s.gapAt = now, s.next
 	}
 	if s.fetching || !s.IsOpen() || !gap && !s.suspect {
 		return v
 	}
-	due := s.retryAt
-	if !gap {
-		due = later(due, s.calmTill)
-	} else if !s.suspect {
-		due = later(due, s.gapSince.Add(grace))
+	reason := s.calmTill // for a suspicion; a gap may be due earlier
+	if patience := s.gapSince.Add(grace); gap && (!s.suspect || patience.Before(reason)) {
+		reason = patience
 	}
-	if now.Before(due) {
+	if due := later(s.retryAt, reason); now.Before(due) {
 		v.Wake = due
 		return v
 	}
-	s.fetching, s.asked = true, s.next
+	s.fetching, s.asked, s.told = true, s.next, 0
+	s.doubted, s.suspect = s.suspect, false
 	v.Fetch, v.From = true, s.next
 	return v
 }

@@ -28,6 +28,8 @@ type Config struct {
 	Journal string
 	// Broker is local:, redis://…, redis-sentinel://… or redis-cluster://….
 	Broker string
+	// Engine is auto or portable: see the table in settings.go.
+	Engine string
 	// Open allows listening on other than loopback addresses although anyone who can connect may read and publish.
 	Open bool
 	// Origins lists the origins (scheme://host[:port]) besides the node's own whose pages may connect; "*" allows all.
@@ -88,6 +90,7 @@ func Default() Config {
 		Listen: "127.0.0.1:8000",
 		Data:   "./barrage-data",
 		Broker: "local:",
+		Engine: "auto",
 		Limits: Limits{
 			Message:     64 << 10,
 			Connections: 100_000,

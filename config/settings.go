@@ -89,6 +89,11 @@ var settings = []Setting{
 		secret: true,
 		field:  func(c *Config) any { return &c.Broker },
 	}, {
+		Name: "engine", Hint: "NAME", Summary: "auto or portable",
+		Doc: "How connections are served: auto is the best of this system, on Linux epoll loops without a goroutine, a buffer " +
+			"or a timer for an idle connection; portable is one goroutine for each, as on all other systems.",
+		field: func(c *Config) any { return &c.Engine },
+	}, {
 		Name: "open", Summary: "allow listening on the network without authentication",
 		Doc: "Allows listening on other than loopback addresses although anyone who can connect may read and publish. " +
 			"Set it behind a proxy that decides who may connect, or where everyone may.",

@@ -82,6 +82,7 @@ func (c *Config) checkStorage(p *Problems) {
 	if c.Data == "" {
 		p.addf("data: it is empty; give a folder, such as ./barrage-data")
 	}
+	c.checkEngine(p)
 	shared := c.checkJournal(p)
 	network := c.checkBroker(p)
 	if network && !shared {
@@ -113,6 +114,12 @@ func (c *Config) checkJournal(p *Problems) (shared bool) {
 			clip(Mask(u)))
 	}
 	return true
+}
+
+func (c *Config) checkEngine(p *Problems) {
+	if c.Engine != "auto" && c.Engine != "portable" {
+		p.addf("engine: %q is none that there is; use auto or portable", clip(c.Engine))
+	}
 }
 
 // checkBroker says whether the broker connects nodes; one that is wrong does not.

@@ -3,8 +3,9 @@
 // Portable serves any net.Conn with one reading goroutine per connection. What it promises to a Handler:
 //
 //   - Read and Closed are called one after the other from one goroutine; Tick may come at the same time from another.
-//   - When Read reports false nothing more is read until Resume; what the peer sends then waits in the kernel.
-//   - Closed is called exactly once, and nothing is called after it but a Tick that was under way.
+//   - When Read reports false nothing more is read until Resume; what the peer sends then waits in the kernel. After
+//     Resume, Read is called without bytes first, so that the handler can go on with what it kept.
+//   - Closed is called exactly once, and nothing is called after it but a Tick or a Writable that was under way.
 //
 // Writing is done by others through Conn, which is a fanout.Socket.
 package engine
@@ -15,13 +16,16 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"barrage/fanout"
 )
 
 // Handler is what a connection's bytes are given to.
 type Handler interface {
 	// Read takes bytes that arrived; they are valid only during the call and may be changed. It reports whether
-	// more may be read.
+	// more may be read. When it may not, Read is called with no bytes after Resume. After Finish and Abort that does not count: the peer's end is waited for.
 	Read(b []byte) (more bool)
 	// Tick is called about every Options.Tick.
 	Tick(now time.Time)
@@ -29,6 +33,22 @@ type Handler interface {
 	Writable()
 	// Closed says that the connection has ended: err is nil when the peer ended it.
 	Closed(err error)
+}
+
+// Socket is one connection as those who write to it see it: a fanout.Socket that can let reading go on.
+type Socket interface {
+	fanout.Socket
+	// Resume lets reading go on after Handler.Read reported false.
+	Resume()
+}
+
+// Engine serves connections.
+type Engine interface {
+	// Serve takes over an upgraded connection. first are bytes that were read already. open makes the connection's
+	// handler; it is called once, possibly by another goroutine after Serve has returned.
+	Serve(conn net.Conn, first []byte, open func(Socket) Handler)
+	// Close closes all connections and waits for the engine's goroutines.
+	Close()
 }
 
 // Options of an engine. The zero value works.
@@ -50,16 +70,16 @@ const (
 type Portable struct {
 	options Options
 	stop    chan struct{}
-	wg      sync.WaitGroup
 
-	mu    sync.Mutex
-	slots [tickSlots]map[*Conn]struct{} // owner: mu; who is ticked when
-	next  int                           // owner: mu; the slot for the next connection
-	ended bool                          // owner: mu
+	mu      sync.Mutex
+	slots   [tickSlots]map[*Conn]struct{} // owner: mu; who is ticked when
+	next    int                           // owner: mu; the slot for the next connection
+	ended   bool                          // owner: mu
+	running int                           // owner: mu; goroutines, and connections whose handler is being made
+	idle    sync.Cond                     // of mu: running is 0
 }
 
-// NewPortable starts an engine.
-func NewPortable(o Options) *Portable {
+func (o Options) withDefaults() Options {
 	if o.Tick <= 0 {
 		o.Tick = 5 * time.Second
 	}
@@ -69,17 +89,44 @@ func NewPortable(o Options) *Portable {
 	if o.SendBuffer <= 0 {
 		o.SendBuffer = 64 << 10
 	}
+	return o
+}
+
+// NewPortable starts an engine.
+func NewPortable(o Options) *Portable {
+	o = o.withDefaults()
 	p := &Portable{options: o, stop: make(chan struct{})}
 	for i := range p.slots {
 		p.slots[i] = map[*Conn]struct{}{}
 	}
-	p.wg.Go(p.clock)
+	p.idle.L = &p.mu
+	p.start(p.clock)
 	return p
+}
+
+// start runs f in a goroutine that Close waits for, unless Close has returned before.
+func (p *Portable) start(f func()) {
+	p.mu.Lock()
+	p.running++
+	p.mu.Unlock()
+	go func() {
+		defer p.finished()
+		f()
+	}()
+}
+
+func (p *Portable) finished() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.running--; p.running == 0 {
+		p.idle.Broadcast()
+	}
 }
 
 // Close closes all connections and waits for their goroutines.
 func (p *Portable) Close() {
 	p.mu.Lock()
+	again := p.ended
 	p.ended = true
 	var all []*Conn
 	for _, slot := range p.slots {
@@ -88,36 +135,58 @@ func (p *Portable) Close() {
 		}
 	}
 	p.mu.Unlock()
-	close(p.stop)
+	if !again {
+		close(p.stop)
+	}
 	for _, c := range all {
 		c.Abort(net.ErrClosed)
 	}
-	p.wg.Wait()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for p.running > 0 {
+		p.idle.Wait()
+	}
 }
 
-// Serve takes over conn. first are bytes that were read already. It returns the connection and starts reading when
-// handler, which is called before, has returned.
-func (p *Portable) Serve(conn net.Conn, first []byte, handler func(*Conn) Handler) *Conn {
+// Serve takes over conn. first are bytes that were read already. Reading starts when open, which is
+// called before Serve returns, has returned. An engine that was closed closes conn at once.
+func (p *Portable) Serve(conn net.Conn, first []byte, open func(Socket) Handler) {
+	p.serve(conn, first, open)
+}
+
+func (p *Portable) serve(conn net.Conn, first []byte, handler func(Socket) Handler) *Conn {
 	if t, ok := conn.(*net.TCPConn); ok {
 		// Failing to cap the buffer costs memory, not correctness.
 		_ = t.SetWriteBuffer(p.options.SendBuffer)
 	}
-	c := &Conn{engine: p, conn: conn, resume: make(chan struct{}, 1)}
+	c := &Conn{engine: p, conn: conn, resume: make(chan struct{}, 1), opened: make(chan struct{})}
 	c.writer = newWriter(c)
-	c.handler = handler(c)
 	p.mu.Lock()
 	ended := p.ended
 	if !ended {
-		c.slot = p.next
-		p.next = (p.next + 1) % tickSlots
-		p.slots[c.slot][c] = struct{}{}
-		p.wg.Go(func() { c.read(first) })
+		p.running++ // Close waits from now on
 	}
 	p.mu.Unlock()
 	if ended {
-		conn.Close()
+		c.Abort(net.ErrClosed)
+		c.open(handler)
 		c.handler.Closed(net.ErrClosed)
+		return c
 	}
+	c.open(handler)
+	p.mu.Lock()
+	ended = p.ended
+	c.slot = p.next
+	p.next = (p.next + 1) % tickSlots
+	p.slots[c.slot][c] = struct{}{}
+	p.mu.Unlock()
+	if ended { // meanwhile: Close does not know of c
+		c.Abort(net.ErrClosed)
+	}
+	go func() {
+		defer p.finished()
+		c.read(first)
+	}()
 	return c
 }
 
@@ -154,9 +223,16 @@ type Conn struct {
 	writer  writer
 	slot    int
 	resume  chan struct{} // one token: reading may go on
+	opened  chan struct{} // closed when handler is set
+	ending  atomic.Bool   // finished or aborted: it is read whatever the handler says
 
 	mu    sync.Mutex
 	cause error // owner: mu; why it was aborted
+}
+
+func (c *Conn) open(handler func(Socket) Handler) {
+	c.handler = handler(c)
+	close(c.opened)
 }
 
 // writer is how a kind of net.Conn is written to without blocking.
@@ -173,8 +249,9 @@ func (c *Conn) TryWrite(b []byte) (n int, err error) { return c.writer.tryWrite(
 
 // ArmWrite implements fanout.Socket: Handler.Writable is called once the socket accepts bytes again.
 func (c *Conn) ArmWrite() {
-	c.engine.wg.Go(func() {
+	c.engine.start(func() {
 		c.writer.awaitWritable()
+		<-c.opened // it may be armed while the handler is being made
 		c.handler.Writable()
 	})
 }
@@ -184,6 +261,8 @@ func (c *Conn) Finish() {
 	c.writer.finish()
 	// A connection that cannot take a deadline ends when its peer closes it.
 	_ = c.conn.SetReadDeadline(time.Now().Add(c.engine.options.Linger))
+	c.ending.Store(true)
+	c.Resume() // a connection that is not being read would not see its peer's end, nor the deadline
 }
 
 // Abort implements fanout.Socket: it closes the connection at once.
@@ -193,8 +272,17 @@ func (c *Conn) Abort(err error) {
 		c.cause = err
 	}
 	c.mu.Unlock()
-	c.conn.Close()
+	c.cut()
+	c.ending.Store(true)
 	c.Resume() // a connection that is not being read finds out too
+}
+
+// cut closes the connection without a goodbye, for which TLS would wait up to 5 s.
+func (c *Conn) cut() {
+	if over, ok := c.conn.(interface{ NetConn() net.Conn }); ok {
+		over.NetConn().Close()
+	}
+	c.conn.Close()
 }
 
 // Resume lets reading go on after Handler.Read reported false.
@@ -215,22 +303,19 @@ func (c *Conn) read(first []byte) {
 	c.mu.Unlock()
 	c.engine.forget(c)
 	c.handler.Closed(err)
-	c.conn.Close()
+	c.cut()
 }
 
 func (c *Conn) readAll(first []byte) error {
 	more := len(first) == 0 || c.handler.Read(first)
 	buf := make([]byte, readBuffer)
 	for {
-		if !more {
-			select {
-			case <-c.resume:
-			case <-c.engine.stop:
-				return net.ErrClosed
-			}
+		for !more && !c.ending.Load() {
+			<-c.resume
+			more = c.handler.Read(nil)
 		}
 		n, err := c.conn.Read(buf)
-		if more = true; n > 0 {
+		if n > 0 {
 			more = c.handler.Read(buf[:n])
 		}
 		switch {

@@ -42,7 +42,7 @@ func (w *queueWriter) tryWrite(b []byte) (int, error) {
 func (w *queueWriter) start() {
 	if !w.busy && (len(w.queue) > 0 || w.ending) {
 		w.busy = true
-		w.c.engine.wg.Go(w.run)
+		w.c.engine.start(w.run)
 	}
 }
 

@@ -34,6 +34,7 @@ type socket struct {
 	rnd      *rand.Rand
 	stalled  bool
 	armed    bool
+	waits    bool // armed while stalled: release will tell
 	got      []byte
 	finished bool
 	aborted  error
@@ -66,7 +67,7 @@ func (s *socket) ArmWrite() {
 		panic("a socket must be armed once at a time")
 	}
 	s.armed = true
-	if !s.stalled {
+	if s.waits = s.stalled; !s.waits {
 		go s.writable(time.Duration(1+s.rnd.IntN(50)) * time.Millisecond)
 	}
 }
@@ -88,9 +89,10 @@ func (s *socket) stall() {
 func (s *socket) release() {
 	s.mu.Lock()
 	s.stalled = false
-	armed := s.armed
+	waits := s.waits
+	s.waits = false
 	s.mu.Unlock()
-	if armed {
+	if waits {
 		s.writable(0)
 	}
 }

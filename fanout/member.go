@@ -90,12 +90,25 @@ func (w Want) Gone(next Seq, notice Notice) {
 	w.answer(func(m *Member) { m.place(next, notice) })
 }
 
+// Stands says whether the member still waits for this answer.
+func (w Want) Stands() bool {
+	w.Member.out.mu.Lock()
+	defer w.Member.out.mu.Unlock()
+	return w.stands()
+}
+
+// stands is Stands with the outlet locked.
+func (w Want) stands() bool {
+	m := w.Member
+	return !m.left && m.waiting && m.life == w.life && m.next == w.Seq
+}
+
 // answer runs fn if the member still waits for this answer.
 func (w Want) answer(fn func(*Member)) {
 	m := w.Member
 	m.out.mu.Lock()
 	defer m.out.mu.Unlock()
-	if m.left || !m.waiting || m.life != w.life || m.next != w.Seq {
+	if !w.stands() {
 		return
 	}
 	m.waiting = false

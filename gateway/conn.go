@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"errors"
 	"net/netip"
 	"sync/atomic"
@@ -16,11 +17,13 @@ import (
 // conn is one connection: the engine's Handler. Read and Closed are called by one goroutine.
 type conn struct {
 	gateway *Gateway
-	socket  *engine.Conn
+	socket  engine.Socket
 	addr    netip.Addr
 	out     *fanout.Outlet
 	session *session.Session
 	asm     ws.Assembler // owner: Read
+	held    []byte       // owner: Read; what was read and waits for the session: no more than one read brings
+	rest    []byte       // owner: Read; of the message before held, what waits: no more than one message
 	ended   bool         // owner: Read; a close frame was sent or received, nothing is taken any more
 
 	leaving atomic.Bool  // no message is taken any more
@@ -31,9 +34,25 @@ type conn struct {
 
 // Read implements engine.Handler.
 func (c *conn) Read(b []byte) (more bool) {
-	c.heard.Store(time.Now().UnixNano())
-	c.pinged.Store(0)
+	if len(b) > 0 {
+		c.heard.Store(time.Now().UnixNano())
+		c.pinged.Store(0)
+	}
+	if len(c.held) > 0 {
+		b = append(c.held, b...)
+		c.held = nil
+	}
 	for !c.ended {
+		c.deaf.Store(true) // before Full, which resume follows
+		if c.session.Full() {
+			c.held = bytes.Clone(b)
+			return false
+		}
+		c.deaf.Store(false)
+		if len(c.rest) > 0 {
+			c.rest = c.message(c.rest)
+			continue
+		}
 		ev, n, err := c.asm.Next(b)
 		if err != nil {
 			c.violation(err)
@@ -45,20 +64,30 @@ func (c *conn) Read(b []byte) (more bool) {
 		}
 		c.event(ev)
 	}
-	full := !c.ended && c.session.Full()
-	c.deaf.Store(full)
-	return !full
+	return true
+}
+
+// resume goes on reading when the session has room again.
+func (c *conn) resume() {
+	c.deaf.Store(false)
+	c.socket.Resume()
+}
+
+// message gives the session a message and returns what it had no room for.
+func (c *conn) message(payload []byte) (rest []byte) {
+	if c.leaving.Load() {
+		return nil
+	}
+	return c.session.Message(payload)
 }
 
 func (c *conn) event(ev ws.Event) {
 	switch ev.Op {
 	case ws.OpText:
-		if !c.leaving.Load() {
-			c.gateway.stats.Received.Add(1)
-			c.session.Message(ev.Payload)
-		}
+		c.gateway.stats.Received.Add(1)
+		c.rest = bytes.Clone(c.message(ev.Payload))
 	case ws.OpBinary:
-		c.end(proto.CloseUnsupported)
+		c.violation(proto.CloseUnsupported)
 	case ws.OpPing:
 		if !c.out.Send(ws.AppendFrame(nil, ws.OpPong, ev.Payload)) {
 			c.slow("pongs are waiting to be read")
@@ -69,22 +98,24 @@ func (c *conn) event(ev ws.Event) {
 		if code == ws.NoStatus {
 			code = 0
 		}
-		c.ended = true
-		c.out.End(ws.AppendClose(nil, code, ""))
+		c.end(proto.Close{Code: code})
 	}
 }
 
 // violation closes the connection because of what it sent.
 func (c *conn) violation(err error) {
-	c.gateway.stats.Violation.Add(1)
 	closing := proto.CloseProtocol
 	errors.As(err, &closing)
-	c.end(closing)
+	if c.end(closing) {
+		c.gateway.stats.Violation.Add(1)
+	}
 }
 
-func (c *conn) end(closing proto.Close) {
+// end reports whether the connection was not ending yet.
+func (c *conn) end(closing proto.Close) bool {
 	c.ended = true
-	c.session.End(closing)
+	c.held, c.rest = nil, nil
+	return c.session.End(closing)
 }
 
 // leave ends the connection once its commands have their answers.
@@ -95,8 +126,9 @@ func (c *conn) leave(closing proto.Close) {
 }
 
 func (c *conn) slow(reason string) {
-	c.gateway.stats.Slow.Add(1)
-	c.session.End(proto.CloseSlow.With("%s", reason))
+	if c.end(proto.CloseSlow.With("%s", reason)) {
+		c.gateway.stats.Slow.Add(1)
+	}
 }
 
 // errSlow and errSilent are why the gateway cut a connection.
@@ -109,8 +141,10 @@ var (
 func (c *conn) Tick(now time.Time) {
 	g := c.gateway
 	if since := c.out.Stalled(); !since.IsZero() && now.Sub(since) >= g.Write {
-		g.stats.Slow.Add(1)
-		c.socket.Abort(errSlow) // a close frame would not get through
+		if c.session.End(proto.CloseSlow) { // which will not get through
+			g.stats.Slow.Add(1)
+		}
+		c.socket.Abort(errSlow)
 		return
 	}
 	if c.deaf.Load() {
@@ -118,11 +152,11 @@ func (c *conn) Tick(now time.Time) {
 	}
 	if at := c.pinged.Load(); at != 0 {
 		switch silent := now.Sub(time.Unix(0, at)); {
+		case silent < g.Pong:
+		case c.session.End(proto.CloseNoPong): // it is told first, however late this tick comes
+			g.stats.NoPong.Add(1)
 		case silent >= 2*g.Pong:
 			c.socket.Abort(errSilent)
-		case silent >= g.Pong:
-			g.stats.NoPong.Add(1)
-			c.session.End(proto.CloseNoPong)
 		}
 		return
 	}

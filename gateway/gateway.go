@@ -65,7 +65,7 @@ type Stats struct {
 type Gateway struct {
 	Options
 	rules  ws.Rules
-	engine *engine.Portable
+	engine engine.Engine
 	stats  Stats
 
 	mu      sync.Mutex
@@ -82,12 +82,31 @@ func New(o Options) *Gateway {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	tick := min(max(min(o.Ping, o.Pong, o.Write)/4, 50*time.Millisecond), 5*time.Second)
-	return &Gateway{
+	g := &Gateway{
 		Options: o, rules: ws.Rules{MaxMessage: o.MaxMessage},
-		engine: engine.NewPortable(engine.Options{Tick: tick}),
-		conns:  map[*conn]struct{}{}, perAddr: map[netip.Addr]int{}, empty: make(chan struct{}),
+		conns: map[*conn]struct{}{}, perAddr: map[netip.Addr]int{}, empty: make(chan struct{}),
 	}
+	g.engine = engine.NewPortable(g.engineOptions())
+	return g
+}
+
+// engineOptions makes ticks as frequent as the shortest of the times that they look after needs.
+func (g *Gateway) engineOptions() engine.Options {
+	return engine.Options{Tick: min(max(min(g.Ping, g.Pong, g.Write)/4, 50*time.Millisecond), 5*time.Second)}
+}
+
+// Listen serves the connections of l by the engine of this system, or by the portable one. Requests that are not for the
+// gateway come out of the listener that is returned. It is called at most once, before any request.
+func (g *Gateway) Listen(l net.Listener, handshake time.Duration, portable bool) (net.Listener, error) {
+	e, rest, err := engine.Listen(l, engine.LoopOptions{
+		Options: g.engineOptions(), Upgrader: g, Handshake: handshake, Log: g.Log,
+	}, portable)
+	if err != nil {
+		return nil, err
+	}
+	g.engine.Close()
+	g.engine = e
+	return rest, nil
 }
 
 func or(d, otherwise time.Duration) time.Duration {
@@ -148,37 +167,65 @@ func parse(r *http.Request) (t target, err error) {
 	return t, err
 }
 
-// ServeHTTP upgrades a request to a connection, or says why not.
-func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+// admission is a request that may become a connection. It is counted until its connection is released.
+type admission struct {
+	target
+	key  string
+	addr netip.Addr
+}
+
+// admit judges a request. The error is a *ws.HandshakeError.
+func (g *Gateway) admit(r *http.Request) (a admission, err error) {
 	up, err := ws.CheckUpgrade(r)
 	if err != nil {
-		g.refuse(w, err)
-		return
+		return a, err
 	}
-	t, err := parse(r)
-	if err != nil {
-		g.refuse(w, &ws.HandshakeError{Status: http.StatusBadRequest, Message: err.Error()})
-		return
+	if a.target, err = parse(r); err != nil {
+		return a, &ws.HandshakeError{Status: http.StatusBadRequest, Message: err.Error()}
 	}
 	if !ws.OriginAllowed(up.Origin, up.Host, g.Origins) {
-		g.refuse(w, &ws.HandshakeError{Status: http.StatusForbidden, Message: fmt.Sprintf("pages of the origin %q may not connect here; add it to the setting origins", up.Origin)})
-		return
+		return a, &ws.HandshakeError{Status: http.StatusForbidden, Message: fmt.Sprintf("pages of the origin %q may not connect here; add it to the setting origins", up.Origin)}
 	}
-	addr := g.clientAddr(r)
-	if err := g.admit(addr); err != nil {
+	a.key, a.addr = up.Key, g.clientAddr(r)
+	return a, g.count(a.addr)
+}
+
+// Handles implements engine.Upgrader.
+func (g *Gateway) Handles(r *http.Request) bool { return Handles(r) }
+
+// Upgrade implements engine.Upgrader.
+func (g *Gateway) Upgrade(r *http.Request) (answer []byte, open func(engine.Socket) engine.Handler) {
+	a, err := g.admit(r)
+	if err != nil {
+		return g.refusal(err).AppendTo(nil), nil
+	}
+	g.stats.Accepted.Add(1)
+	return ws.AppendResponse(nil, a.key, "", nil), func(s engine.Socket) engine.Handler { return g.open(s, a) }
+}
+
+// ServeHTTP upgrades a request that net/http has read, or says why not.
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	a, err := g.admit(r)
+	if err != nil {
 		g.refuse(w, err)
 		return
 	}
-	if err := g.upgrade(w, up, t, addr); err != nil {
-		g.release(addr, nil)
-		g.Log.Debug("a handshake was not completed", "address", addr, "error", err)
+	if err := g.upgrade(w, a); err != nil {
+		g.release(a.addr, nil)
+		g.Log.Debug("a handshake was not completed", "address", a.addr, "error", err)
 	}
 }
 
-func (g *Gateway) refuse(w http.ResponseWriter, err error) {
+// refusal counts an error of admit and returns what to answer.
+func (g *Gateway) refusal(err error) *ws.HandshakeError {
 	g.stats.Refused.Add(1)
 	e := &ws.HandshakeError{Status: http.StatusInternalServerError, Message: "internal error"}
 	errors.As(err, &e)
+	return e
+}
+
+func (g *Gateway) refuse(w http.ResponseWriter, err error) {
+	e := g.refusal(err)
 	maps.Copy(w.Header(), e.Header)
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.WriteHeader(e.Status)
@@ -186,24 +233,22 @@ func (g *Gateway) refuse(w http.ResponseWriter, err error) {
 }
 
 // upgrade answers the handshake and hands the connection to the engine.
-func (g *Gateway) upgrade(w http.ResponseWriter, up ws.Upgrade, t target, addr netip.Addr) error {
+func (g *Gateway) upgrade(w http.ResponseWriter, a admission) error {
 	netConn, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		g.refuse(w, &ws.HandshakeError{Status: http.StatusInternalServerError, Message: "this server cannot upgrade connections"})
 		return err
 	}
-	if err := answer(netConn, up); err != nil {
+	if err := answer(netConn, a.key); err != nil {
 		netConn.Close()
 		return err
 	}
 	g.stats.Accepted.Add(1)
-	g.engine.Serve(netConn, buffered(rw.Reader), func(socket *engine.Conn) engine.Handler {
-		return g.open(socket, t, addr)
-	})
+	g.engine.Serve(netConn, buffered(rw.Reader), func(s engine.Socket) engine.Handler { return g.open(s, a) })
 	return nil
 }
 
-func answer(c net.Conn, up ws.Upgrade) error {
+func answer(c net.Conn, key string) error {
 	// net/http may have left deadlines of its own.
 	if err := c.SetDeadline(time.Time{}); err != nil {
 		return err
@@ -211,7 +256,7 @@ func answer(c net.Conn, up ws.Upgrade) error {
 	if err := c.SetWriteDeadline(time.Now().Add(5 * time.Second)); err != nil {
 		return err
 	}
-	if _, err := c.Write(ws.AppendResponse(nil, up.Key, "", nil)); err != nil {
+	if _, err := c.Write(ws.AppendResponse(nil, key, "", nil)); err != nil {
 		return err
 	}
 	return c.SetWriteDeadline(time.Time{})
@@ -251,8 +296,8 @@ func (g *Gateway) trusted(a netip.Addr) bool {
 	return false
 }
 
-// admit counts a connection, if there is room for it.
-func (g *Gateway) admit(addr netip.Addr) error {
+// count counts a connection, if there is room for it.
+func (g *Gateway) count(addr netip.Addr) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	retry := http.Header{"Retry-After": {"5"}}
@@ -271,20 +316,20 @@ func (g *Gateway) admit(addr netip.Addr) error {
 }
 
 // open makes the connection of an admitted request.
-func (g *Gateway) open(socket *engine.Conn, t target, addr netip.Addr) engine.Handler {
-	c := &conn{gateway: g, socket: socket, addr: addr, asm: ws.NewAssembler(&g.rules)}
+func (g *Gateway) open(socket engine.Socket, a admission) engine.Handler {
+	c := &conn{gateway: g, socket: socket, addr: a.addr, asm: ws.NewAssembler(&g.rules)}
 	c.heard.Store(time.Now().UnixNano())
 	c.out = fanout.NewOutlet(g.Writers, socket, 0)
 	c.session = session.New(session.Options{
-		Node: g.Node, Client: strings.ToLower(rand.Text()[:16]), Channel: t.channel, Format: t.format, Query: t.query,
-		Backend: g.Backend, Outlet: c.out, Resume: socket.Resume,
+		Node: g.Node, Client: strings.ToLower(rand.Text()[:16]), Channel: a.channel, Format: a.format, Query: a.query,
+		Backend: g.Backend, Outlet: c.out, Resume: c.resume, Slow: func() { g.stats.Slow.Add(1) },
 	})
 	g.mu.Lock()
 	g.pending--
 	g.conns[c] = struct{}{}
 	closing := g.closing
 	g.mu.Unlock()
-	g.Log.Debug("connected", "session", c.session, "address", addr)
+	g.Log.Debug("connected", "session", c.session, "address", a.addr)
 	c.session.Start()
 	if closing {
 		c.leave(proto.CloseShutdown)

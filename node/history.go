@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"math"
 	"slices"
 	"time"
 
@@ -25,7 +26,7 @@ type HistoryQuery struct {
 
 // History reads a page. done hears once, possibly before History returns; the messages ascend. It never blocks.
 func (n *Node) History(name string, q HistoryQuery, done func(proto.History, *proto.Error)) {
-	q.Limit = min(q.Limit, journal.MaxPage-1) // one more is read, to know whether more follows
+	q.Limit = max(min(q.Limit, journal.MaxPage-1), 0) // one more is read, to know whether more follows
 	if h, ok := n.recent(name, q); ok {
 		done(h, nil)
 		return
@@ -37,8 +38,13 @@ func (n *Node) History(name string, q HistoryQuery, done func(proto.History, *pr
 	}
 	go func() {
 		defer n.waiting.Add(-1)
-		n.histories <- struct{}{}
-		defer func() { <-n.histories }()
+		select {
+		case n.histories <- struct{}{}:
+			defer func() { <-n.histories }()
+		case <-n.ctx.Done():
+			done(proto.History{}, proto.ErrUnavailable)
+			return
+		}
 		h, err := n.read(name, q)
 		if err != nil {
 			n.log.Debug("reading history failed", "channel", name, "error", err)
@@ -56,7 +62,10 @@ func (n *Node) recent(name string, q HistoryQuery) (proto.History, bool) {
 		from, to = q.bounds(head.Offset)
 		if q.Since != nil {
 			more = to <= head.Offset
-			return from, to, from >= first
+			return from, to, from >= first && *q.Since <= head.Offset // the journal may know more than this node
+		}
+		if q.Before != nil && *q.Before > head.Offset+1 {
+			return 0, 0, false // the same
 		}
 		more = from > 1
 		return from, to, from > first || from == 1 // the message before the page is in memory too, or there is none
@@ -83,11 +92,11 @@ func (n *Node) read(name string, q HistoryQuery) (proto.History, error) {
 	r := journal.Range{Limit: q.Limit + 1, Backward: q.Since == nil}
 	switch {
 	case q.Since != nil:
-		r.From = *q.Since + 1
+		r.From = min(*q.Since, math.MaxInt64) + 1
 	case q.Before != nil:
 		r.From = max(*q.Before-1, 1) // before the first there is nothing; the page is read for its head
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), historyTimeout)
+	ctx, cancel := context.WithTimeout(n.ctx, historyTimeout)
 	defer cancel()
 	page, err := n.journal.Read(ctx, name, r)
 	if err != nil {

@@ -64,6 +64,7 @@ type Node struct {
 	health    atomic.Pointer[Health]
 	stats     Stats
 
+	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 }
@@ -71,7 +72,7 @@ type Node struct {
 // Stats counts what a node did since the start.
 type Stats struct {
 	Published     atomic.Int64 // publishes acknowledged
-	Refused       atomic.Int64 // publishes refused because the journal is away or its queue is full
+	Refused       atomic.Int64 // publishes refused, mostly because the journal is away or its queue is full
 	BrokerSent    atomic.Int64 // payloads handed to the broker
 	BrokerDropped atomic.Int64 // payloads the broker did not take
 	BrokerHeard   atomic.Int64 // payloads from other nodes
@@ -87,6 +88,7 @@ func New(o Options) (*Node, error) {
 	if n.log == nil {
 		n.log = slog.New(slog.DiscardHandler)
 	}
+	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.announcer.heads = map[string]*announcement{}
 	sub := &subscriber{}
 	n.hub = channel.NewHub(channel.Options{
@@ -95,6 +97,7 @@ func New(o Options) (*Node, error) {
 	n.writer = journal.NewWriter(o.Journal, journal.WriterOptions{Committed: n.committed, Observe: o.Observe})
 	var err error
 	if n.broker, err = o.OpenBroker(n.id, n); err != nil {
+		n.cancel()
 		n.hub.Close()
 		n.writers.Close()
 		return nil, errors.Join(err, n.writer.Close(context.Background()))
@@ -106,8 +109,7 @@ func New(o Options) (*Node, error) {
 }
 
 func (n *Node) start(o Options) {
-	ctx, cancel := context.WithCancel(context.Background())
-	n.cancel = cancel
+	ctx := n.ctx
 	n.health.Store(&Health{Journal: "not asked yet", Broker: n.broker.State()})
 	n.wg.Go(func() { n.watchJournal(ctx) })
 	if n.broker.Shared() {
@@ -194,8 +196,11 @@ func (n *Node) refused(name string, err error) *proto.Error {
 	case errors.Is(err, journal.ErrUncertain):
 		n.hub.Check(name)
 		return proto.ErrUnavailable.With("the connection to the journal broke while this was stored; send it again with the same id")
-	case errors.Is(err, journal.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+	case errors.Is(err, journal.ErrUnavailable), errors.Is(err, journal.ErrClosed), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return proto.ErrUnavailable
+	case errors.Is(err, journal.ErrDraft):
+		n.log.Warn("a message cannot be stored", "channel", name, "error", err)
+		return proto.ErrBadRequest.With("the journal cannot store this message; sending it again does not help")
 	}
 	n.log.Error("storing a message failed", "channel", name, "error", err)
 	return proto.ErrInternal

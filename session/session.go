@@ -2,12 +2,15 @@
 // does no I/O: messages come in, calls to the Backend and frames for the Outlet go out.
 //
 // Message is called by one goroutine at a time; answers may come from any. Answers to publishes come in the order of the
-// publishes. At most Limit commands are under way; then Full says so, and the caller stops reading until Options.Resume.
+// publishes. At most Limit commands are under way, and none before the session is a member; Full says so, and the caller keeps
+// what it has until Options.Resume.
 package session
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 
@@ -49,8 +52,11 @@ type Options struct {
 	// Backend and Outlet belong to the caller.
 	Backend Backend
 	Outlet  *fanout.Outlet
-	// Resume is called when the session is not full any more, after Full reported true. It must not block.
+	// Resume is called when the session is not full any more, once for each time that Full reported true. It must not
+	// block.
 	Resume func()
+	// Slow, when set, is called once when the session ends because its client let answers pile up.
+	Slow func()
 }
 
 // Session is one client.
@@ -109,11 +115,12 @@ func (s *Session) ready(j channel.Joined) {
 
 func missed(reason string) proto.Close { return proto.CloseMissed.With("%s", reason) }
 
-// Full reports whether the caller must stop reading; Resume is called later if so.
+// Full reports whether Message must not be called; Resume is called later if so. A session that has ended is never full: what it
+// is given is ignored.
 func (s *Session) Full() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.paused = !s.joined || s.underway >= Limit || s.histories >= maxHistories
+	s.paused = !s.ended.Load() && (!s.joined || s.underway >= Limit || s.histories >= maxHistories)
 	return s.paused
 }
 
@@ -126,28 +133,44 @@ func (s *Session) resumable() bool {
 	return true
 }
 
-// Message takes one text message of the client. payload is valid only during the call.
-func (s *Session) Message(payload []byte) {
+// Message takes one text message of the client. payload is valid only during the call. When the session becomes full within
+// it, what was not taken is returned, a part of payload, to be given again once the session is not full any more.
+func (s *Session) Message(payload []byte) (rest []byte) {
 	if s.ended.Load() {
-		return
+		return nil
 	}
 	if s.Format == Raw {
 		s.publish(proto.Command{Data: proto.RawToData(payload)})
-		return
+		return nil
 	}
 	empty := true
-	for line := range proto.SplitLines(payload) {
-		empty = false
-		c, err := proto.ParseCommand(line)
-		if err != nil {
-			s.fail(c.ID, asError(err))
-			continue
+	for len(payload) > 0 {
+		if !empty && len(bytes.TrimSpace(payload)) == 0 {
+			break
 		}
-		s.command(c)
+		if !empty && s.Full() {
+			return payload
+		}
+		var text []byte
+		text, payload, _ = bytes.Cut(payload, []byte{'\n'})
+		for line := range proto.SplitLines(text) { // one, or none
+			empty = false
+			s.line(line)
+		}
 	}
 	if empty {
 		s.fail("", proto.ErrBadRequest.With("the frame holds no command; send a JSON object such as {\"ping\":{}}"))
 	}
+	return nil
+}
+
+func (s *Session) line(line []byte) {
+	c, err := proto.ParseCommand(line)
+	if err != nil {
+		s.fail(c.ID, asError(err))
+		return
+	}
+	s.command(c)
 }
 
 func asError(err error) *proto.Error {
@@ -229,17 +252,24 @@ func (s *Session) fail(id string, err *proto.Error) { s.reply(proto.AppendError(
 
 // reply sends one line in a frame. A client that lets too much pile up is closed.
 func (s *Session) reply(line []byte) {
-	if !s.Outlet.Send(appendLine(nil, line)) {
-		s.End(proto.CloseSlow.With("too many answers are waiting to be read"))
+	if s.Outlet.Send(appendLine(nil, line)) || s.Outlet.Pending() == 0 { // with nothing pending the connection is gone
+		return
+	}
+	if s.End(proto.CloseSlow.With("too many answers are waiting to be read")) && s.Slow != nil {
+		s.Slow()
 	}
 }
 
 func appendLine(dst, line []byte) []byte { return ws.AppendFrame(dst, ws.OpText, line) }
 
-// End closes the connection with a close frame after what was sent. Messages that arrive later are ignored.
-func (s *Session) End(c proto.Close) {
-	s.ended.Store(true)
+// End closes the connection with a close frame after what was sent. Messages that arrive later are ignored. Only the first
+// call has an effect, and reports true.
+func (s *Session) End(c proto.Close) (first bool) {
+	if s.ended.Swap(true) {
+		return false
+	}
 	s.Outlet.End(ws.AppendClose(nil, c.Code, c.Reason))
+	return true
 }
 
 // Leave ends the session with c as soon as every command under way has its answer. The caller gives it no more messages.
@@ -255,3 +285,6 @@ func (s *Session) Leave(c proto.Close) {
 
 // String names the session in logs.
 func (s *Session) String() string { return fmt.Sprintf("client %s in %q", s.Client, s.Channel) }
+
+// LogValue keeps a logger from looking into the session.
+func (s *Session) LogValue() slog.Value { return slog.StringValue(s.String()) }

@@ -49,8 +49,12 @@ func runServe(ctx context.Context, cfg config.Config, out io.Writer, log *slog.L
 	if err := s.open(ctx); err != nil {
 		return err
 	}
+	rest, err := s.gateway.Listen(listener, cfg.Limits.Handshake, cfg.Engine == "portable")
+	if err != nil {
+		return errors.Join(err, s.close())
+	}
 	failed := make(chan error, 1)
-	go func() { failed <- s.http.Serve(listener) }()
+	go func() { failed <- s.http.Serve(rest) }()
 	greet(out, cfg, listener.Addr())
 	select {
 	case err = <-failed:

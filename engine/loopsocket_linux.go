@@ -1,0 +1,209 @@
+package engine
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// errHandshake is why a connection was cut that did not complete its request in time.
+var errHandshake = errors.New("the request was not complete in time")
+
+// loopSocket is one connection of a loop. Until it has a handler it reads an HTTP request.
+type loopSocket struct {
+	loop       *loop
+	fd         int
+	generation int32
+	remote     netip.AddrPort
+
+	// Owned by the loop's goroutine.
+	handler  Handler
+	head     []byte    // the part of a request that has arrived; nil with a handler
+	deadline time.Time // for the request; with a handler, see lingering
+	slot     int       // of the wheel
+	place    int       // in the slot
+	paused   bool      // the handler's last Read reported false
+
+	mu       sync.Mutex
+	interest uint32    // owner: mu; what epoll watches for
+	linger   time.Time // owner: mu; when a finished connection is closed, zero when it is not finished
+	closed   bool      // owner: mu; the descriptor must not be used any more
+	cause    error     // owner: mu; why it was aborted
+}
+
+const readInterest = unix.EPOLLIN | unix.EPOLLRDHUP
+
+// TryWrite implements fanout.Socket.
+func (s *loopSocket) TryWrite(b []byte) (n int, err error) {
+	n, err = unix.Write(s.fd, b)
+	switch {
+	case err == nil:
+		return n, nil
+	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR), errors.Is(err, unix.ENOBUFS):
+		return 0, nil
+	}
+	return 0, err
+}
+
+// ArmWrite implements fanout.Socket.
+func (s *loopSocket) ArmWrite() { s.watch(unix.EPOLLOUT, 0) }
+
+// Finish implements fanout.Socket.
+func (s *loopSocket) Finish() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		s.linger = time.Now().Add(s.loop.engine.options.Linger)
+		s.watchLocked(readInterest, 0) // one that is not being read would not see its peer's end
+		// The peer may have gone; reading finds out.
+		_ = unix.Shutdown(s.fd, unix.SHUT_WR)
+	}
+}
+
+// Abort implements fanout.Socket: the loop finds the socket shut, and ends it.
+func (s *loopSocket) Abort(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cause == nil {
+		s.cause = err
+	}
+	if !s.closed {
+		_ = unix.Shutdown(s.fd, unix.SHUT_RDWR) // a peer that has gone already is as good
+	}
+}
+
+// Resume implements Socket. The loop comes to it after the Read that it answers, whichever was first.
+func (s *loopSocket) Resume() { s.loop.post(s.resume) }
+
+// resume gives a paused handler its turn, and reads on if it likes.
+func (s *loopSocket) resume() {
+	s.mu.Lock()
+	closed := s.closed
+	s.mu.Unlock()
+	if s.paused && !closed && s.handler.Read(nil) {
+		s.paused = false
+		s.watch(readInterest, 0)
+	}
+}
+
+// pause stops reading until resume. A finished connection is read whatever its handler says.
+func (s *loopSocket) pause() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.paused = s.linger.IsZero()
+	if s.paused {
+		s.watchLocked(0, readInterest)
+	}
+}
+
+// watch changes what epoll watches for.
+func (s *loopSocket) watch(more, less uint32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.watchLocked(more, less)
+}
+
+func (s *loopSocket) watchLocked(more, less uint32) {
+	if s.closed {
+		return
+	}
+	s.interest = s.interest&^less | more
+	ev := unix.EpollEvent{Events: s.interest, Fd: int32(s.fd), Pad: s.generation}
+	if err := unix.EpollCtl(s.loop.ep, unix.EPOLL_CTL_MOD, s.fd, &ev); err != nil && s.cause == nil {
+		s.cause = err
+		_ = unix.Shutdown(s.fd, unix.SHUT_RDWR)
+	}
+}
+
+// event handles what epoll says about the socket. It is called by the loop.
+func (s *loopSocket) event(events uint32) {
+	if events&unix.EPOLLOUT != 0 {
+		s.watch(0, unix.EPOLLOUT)
+		if s.handler != nil {
+			s.handler.Writable()
+		}
+	}
+	switch {
+	case events&(unix.EPOLLIN|unix.EPOLLRDHUP) != 0:
+		s.read()
+	case events&(unix.EPOLLHUP|unix.EPOLLERR) != 0:
+		s.loop.end(s, socketError(s.fd))
+	}
+}
+
+// socketError is the error that is pending on a socket.
+func socketError(fd int) error {
+	n, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	if err != nil || n == 0 {
+		return err
+	}
+	return unix.Errno(n)
+}
+
+// read reads once; what is left makes epoll speak again.
+func (s *loopSocket) read() {
+	n, err := unix.Read(s.fd, s.loop.buf)
+	switch {
+	case n > 0:
+		s.take(s.loop.buf[:n])
+	case err == nil:
+		s.loop.end(s, nil)
+	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
+	default:
+		s.loop.end(s, err)
+	}
+}
+
+// take gives bytes to the handler, or to the request.
+func (s *loopSocket) take(b []byte) {
+	if s.handler == nil {
+		s.request(b)
+		return
+	}
+	if !s.handler.Read(b) {
+		s.pause()
+	}
+}
+
+// open gives the socket its handler, and the handler what has arrived already.
+func (s *loopSocket) open(open func(Socket) Handler, first []byte) {
+	s.head, s.deadline = nil, time.Time{}
+	s.handler = open(s)
+	if len(first) > 0 {
+		s.take(first)
+	}
+}
+
+// tick is called by the loop's wheel.
+func (s *loopSocket) tick(now time.Time) {
+	if s.handler == nil {
+		if now.After(s.deadline) {
+			s.loop.end(s, errHandshake)
+		}
+		return
+	}
+	s.mu.Lock()
+	over := !s.linger.IsZero() && now.After(s.linger)
+	s.mu.Unlock()
+	if over {
+		s.loop.end(s, nil)
+		return
+	}
+	s.handler.Tick(now)
+}
+
+// release takes the socket out of its loop and returns it as a net.Conn.
+func (s *loopSocket) release() (net.Conn, error) {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.loop.forget(s)
+	f := os.NewFile(uintptr(s.fd), "tcp")
+	defer f.Close() // FileConn has a copy of its own
+	return net.FileConn(f)
+}

@@ -1,0 +1,27 @@
+package engine
+
+import (
+	"log/slog"
+	"net/http"
+	"time"
+)
+
+// LoopOptions are the settings of an engine that listens. Upgrader is needed.
+type LoopOptions struct {
+	Options
+	Upgrader Upgrader
+	// Loops is how many there are; 0 means one per processor.
+	Loops int
+	// Handshake is how long a request may take to arrive; 0 means 10 s.
+	Handshake time.Duration
+	Log       *slog.Logger
+}
+
+// Upgrader judges requests.
+type Upgrader interface {
+	// Handles says whether a request is for Upgrade; all others go to net/http.
+	Handles(r *http.Request) bool
+	// Upgrade returns the answer to a request. open makes the connection's handler once the answer is sent; when it is
+	// nil the request was refused, and the connection ends with the answer.
+	Upgrade(r *http.Request) (answer []byte, open func(Socket) Handler)
+}

@@ -1,0 +1,379 @@
+package gateway
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+	"go.uber.org/goleak"
+
+	"barrage/broker"
+	"barrage/broker/local"
+	"barrage/journal"
+	"barrage/journal/memory"
+	"barrage/node"
+	"barrage/proto"
+	"barrage/session"
+	"barrage/ws"
+)
+
+// portable chooses the engine of the tests that run now.
+var portable bool
+
+// TestMain runs all tests on the engine of this system, and again on the portable one.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if code == 0 {
+		portable = true
+		code = m.Run()
+	}
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// patience is how long a test waits for what must happen.
+const patience = 10 * time.Second
+
+// gated is a journal whose appends and reads can be held up.
+type gated struct {
+	journal.Journal
+	appends, reads gate
+}
+
+// gate is open until it is shut.
+type gate struct {
+	mu      sync.Mutex
+	shut    chan struct{}
+	waiting int
+}
+
+// close holds up what comes until the function that it returns is called.
+func (g *gate) close() (open func()) {
+	shut := make(chan struct{})
+	g.mu.Lock()
+	g.shut = shut
+	g.mu.Unlock()
+	return sync.OnceFunc(func() {
+		g.mu.Lock()
+		g.shut = nil
+		g.mu.Unlock()
+		close(shut)
+	})
+}
+
+func (g *gate) pass() {
+	g.mu.Lock()
+	shut := g.shut
+	g.waiting++
+	g.mu.Unlock()
+	if shut != nil {
+		<-shut
+	}
+	g.mu.Lock()
+	g.waiting--
+	g.mu.Unlock()
+}
+
+func (g *gate) await(t *testing.T) {
+	t.Helper()
+	eventually(t, "something must wait for the journal", func() bool { g.mu.Lock(); defer g.mu.Unlock(); return g.waiting > 0 })
+}
+
+func (j *gated) Append(ctx context.Context, d []journal.Draft) (journal.Appended, error) {
+	j.appends.pass()
+	return j.Journal.Append(ctx, d)
+}
+
+func (j *gated) Read(ctx context.Context, name string, r journal.Range) (journal.Page, error) {
+	j.reads.pass()
+	return j.Journal.Read(ctx, name, r)
+}
+
+// world is a gateway with a node behind it and a server in front.
+type world struct {
+	t       *testing.T
+	gateway *Gateway
+	journal *gated
+	url     string // ws://…
+	addr    string
+}
+
+// start starts a gateway; what o leaves open is filled in.
+func start(t *testing.T, o Options) *world {
+	t.Helper()
+	w := &world{t: t, journal: &gated{Journal: memory.New()}}
+	n, err := node.New(node.Options{
+		Name: "a", Journal: w.journal, Codecs: session.Codecs(), Writers: 2,
+		OpenBroker: func(_ string, h broker.Handler) (broker.Broker, error) { return local.Open(h), nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Node, o.Backend, o.Writers = "a", n, n.Writers()
+	o.Log = slog.New(slog.DiscardHandler)
+	w.gateway = New(o)
+	server := httptest.NewUnstartedServer(w.gateway)
+	rest, err := w.gateway.Listen(server.Listener, time.Second*10, portable)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.Listener = rest
+	server.Start()
+	w.addr = server.Listener.Addr().String()
+	w.url = "ws://" + w.addr
+	t.Cleanup(func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel() // at once
+		w.gateway.Shutdown(ctx)
+		server.Close()
+		http.DefaultClient.CloseIdleConnections()
+		if err := n.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+		if err := w.journal.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return w
+}
+
+func eventually(t *testing.T, sentence string, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !holds(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal(sentence)
+		}
+	}
+}
+
+// client is a well-behaved WebSocket client.
+type client struct {
+	t *testing.T
+	*websocket.Conn
+	lines []string
+}
+
+// dial connects; header pairs are added to the request.
+func (w *world) dial(path string, header ...string) *client {
+	w.t.Helper()
+	c, resp, err := websocket.DefaultDialer.Dial(w.url+path, pairs(header))
+	if err != nil {
+		body := ""
+		if resp != nil {
+			b, _ := io.ReadAll(resp.Body)
+			body = resp.Status + ": " + string(b)
+		}
+		w.t.Fatalf("%s must be connected: %v %s", path, err, body)
+	}
+	w.t.Cleanup(func() { c.Close() })
+	_ = c.SetReadDeadline(time.Now().Add(patience))
+	return &client{t: w.t, Conn: c}
+}
+
+func pairs(header []string) http.Header {
+	h := http.Header{}
+	for i := 0; i < len(header); i += 2 {
+		h.Add(header[i], header[i+1])
+	}
+	return h
+}
+
+func (c *client) send(text string) {
+	c.t.Helper()
+	if err := c.WriteMessage(websocket.TextMessage, []byte(text)); err != nil {
+		c.t.Fatalf("sending: %v", err)
+	}
+}
+
+// line reads the next line.
+func (c *client) line() string {
+	c.t.Helper()
+	for len(c.lines) == 0 {
+		_, b, err := c.ReadMessage()
+		if err != nil {
+			c.t.Fatalf("a line must come: %v", err)
+		}
+		c.lines = strings.Split(string(b), "\n")
+	}
+	line := c.lines[0]
+	c.lines = c.lines[1:]
+	return line
+}
+
+// reply reads the next line of /ws.
+func (c *client) reply() proto.Reply {
+	c.t.Helper()
+	line := c.line()
+	r, err := proto.ParseReply([]byte(line))
+	if err != nil {
+		c.t.Fatalf("%s: %v", line, err)
+	}
+	return r
+}
+
+// welcome reads the welcome.
+func (c *client) welcome() *proto.Welcome {
+	c.t.Helper()
+	r := c.reply()
+	if r.Welcome == nil {
+		c.t.Fatalf("a welcome must come, not %+v", r)
+	}
+	return r.Welcome
+}
+
+// publish publishes on /ws and waits for the acknowledgement; other lines are read later.
+func (c *client) publish(data string) proto.Offset {
+	c.t.Helper()
+	c.send(`{"publish":{"data":` + data + `}}`)
+	var later []string
+	for {
+		line := c.line()
+		switch r, err := proto.ParseReply([]byte(line)); {
+		case err != nil || r.Error != nil:
+			c.t.Fatalf("a publish must be acknowledged, not answered with %s, %v", line, err)
+		case r.Ack != nil:
+			c.lines = append(later, c.lines...)
+			return r.Ack.Offset
+		}
+		later = append(later, line)
+	}
+}
+
+// offsets reads n messages and returns their offsets.
+func (c *client) offsets(n int) string {
+	c.t.Helper()
+	var list []string
+	for len(list) < n {
+		if r := c.reply(); r.Message != nil {
+			list = append(list, fmt.Sprint(r.Message.Offset))
+		}
+	}
+	return strings.Join(list, " ")
+}
+
+// closed reads until the connection ends, ends its side, and returns how it was closed.
+func (c *client) closed() *websocket.CloseError {
+	c.t.Helper()
+	defer c.Close()
+	for {
+		_, _, err := c.ReadMessage()
+		if e, ok := err.(*websocket.CloseError); ok {
+			return e
+		}
+		if err != nil {
+			c.t.Fatalf("the connection must end with a close frame, not with %v", err)
+		}
+	}
+}
+
+// wild is a client that sends bytes as it likes.
+type wild struct {
+	t *testing.T
+	net.Conn
+	br  *bufio.Reader
+	asm ws.Assembler
+	buf []byte
+	evs []ws.Event
+}
+
+func handshake(addr, path string) string {
+	return "GET " + path + " HTTP/1.1\r\nHost: " + addr + "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+}
+
+// wild connects and sends frames together with the handshake.
+func (w *world) wild(path string, frames ...byte) *wild {
+	w.t.Helper()
+	c, err := net.Dial("tcp", w.addr)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { c.Close() })
+	_ = c.SetDeadline(time.Now().Add(patience))
+	if _, err := c.Write(append([]byte(handshake(w.addr, path)), frames...)); err != nil {
+		w.t.Fatal(err)
+	}
+	br := bufio.NewReader(c)
+	resp, err := http.ReadResponse(br, nil)
+	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
+		w.t.Fatalf("the handshake must succeed, not %v, %v", resp, err)
+	}
+	return &wild{t: w.t, Conn: c, br: br, asm: ws.NewAssembler(&ws.Rules{MaxMessage: 4 << 20, FromServer: true}), buf: make([]byte, 64<<10)}
+}
+
+// event reads the next message or control frame.
+func (c *wild) event() ws.Event {
+	c.t.Helper()
+	for len(c.evs) == 0 {
+		n, err := c.br.Read(c.buf)
+		if err != nil {
+			c.t.Fatalf("a frame must come: %v", err)
+		}
+		err = c.asm.Feed(c.buf[:n], func(ev ws.Event) error {
+			ev.Payload = append([]byte(nil), ev.Payload...)
+			c.evs = append(c.evs, ev)
+			return nil
+		})
+		if err != nil {
+			c.t.Fatalf("the server's frames must be right: %v", err)
+		}
+	}
+	ev := c.evs[0]
+	c.evs = c.evs[1:]
+	return ev
+}
+
+func (c *wild) text() string {
+	c.t.Helper()
+	ev := c.event()
+	if ev.Op != ws.OpText {
+		c.t.Fatalf("a text must come, not opcode %d, %d %q", ev.Op, ev.Code, ev.Payload)
+	}
+	return string(ev.Payload)
+}
+
+// closing reads until the close frame and checks that the server ends its side after it.
+func (c *wild) closing() ws.Event {
+	c.t.Helper()
+	for {
+		if ev := c.event(); ev.Op == ws.OpClose {
+			if n, err := c.br.Read(c.buf); err != io.EOF {
+				c.t.Errorf("after its close frame the server ends its side, and sends nothing more: %d bytes, %v", n, err)
+			}
+			return ev
+		}
+	}
+}
+
+func (c *wild) write(b []byte) {
+	c.t.Helper()
+	if _, err := c.Write(b); err != nil {
+		c.t.Fatalf("sending: %v", err)
+	}
+}
+
+// frame is a masked frame of a client.
+func frame(fin bool, op ws.Opcode, payload string) []byte {
+	key := [4]byte{1, 2, 3, 4}
+	b := ws.AppendHeader(nil, ws.Header{Fin: fin, Op: op, Masked: true, Key: key, Length: uint64(len(payload))})
+	n := len(b)
+	b = append(b, payload...)
+	ws.Mask(key, 0, b[n:])
+	return b
+}
+
+func text(s string) []byte { return frame(true, ws.OpText, s) }
