@@ -9,7 +9,7 @@ SHELL := /bin/bash
 
 GO     ?= go
 TOOL   := $(GO) tool -modfile=tools/go.mod
-SEEDS  ?= 2000
+SEEDS  ?= 400
 BENCH  ?= .
 TRACE  ?= $(firstword $(wildcard ../shared/traces/live-stream-100k-viewers.csv) testdata/traces/small.csv)
 DEMO   ?=
@@ -44,7 +44,7 @@ deps:
 # tests come last and alone, because some of them look at times.
 test: deps check
 	@echo "== race detector"
-	$(GO) test -race -count=1 -timeout 6m $$($(GO) list ./... | grep -Ev '$(RACE_SKIP)')
+	BARRAGE_TEST_SEEDS=30 $(GO) test -race -count=1 -timeout 6m $$($(GO) list ./... | grep -Ev '$(RACE_SKIP)')
 	@echo "== all packages, with servers and $(SEEDS) seeds of the simulation"
 	BARRAGE_TEST_SEEDS=$(SEEDS) $(GO) test -tags system -count=1 -timeout 8m $$($(GO) list ./... | grep -v '^barrage/test$$')
 	@echo "== the whole system"
