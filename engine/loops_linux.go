@@ -205,21 +205,19 @@ func (s *loopSocket) complete(b []byte, n int) {
 		return
 	}
 	r.RemoteAddr = s.remote.String()
-	answer, open := up.Upgrade(r)
-	sent, err := s.TryWrite(answer)
+	refusal, open := up.Upgrade(r)
 	if open == nil {
-		s.refused()
+		s.refuse(refusal)
 		return
 	}
 	s.open(open, b[n:])
-	if err != nil || sent < len(answer) {
-		s.loop.end(s, err) // an answer fits into the buffer of a new socket, if the peer is still there
-	}
 }
 
-// refused ends a connection after an answer: what the peer still sends is read for a while, so that the answer is
+// refuse ends a connection with an answer: what the peer still sends is read for a while, so that the answer is
 // not lost to a reset.
-func (s *loopSocket) refused() {
+func (s *loopSocket) refuse(answer []byte) {
+	// It fits into the buffer of a new socket, unless the peer has gone.
+	_, _ = s.TryWrite(answer)
 	s.handler = discard{}
 	s.head = nil
 	s.Finish()

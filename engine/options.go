@@ -21,7 +21,7 @@ type LoopOptions struct {
 type Upgrader interface {
 	// Handles says whether a request is for Upgrade; all others go to net/http.
 	Handles(r *http.Request) bool
-	// Upgrade returns the answer to a request. open makes the connection's handler once the answer is sent; when it is
-	// nil the request was refused, and the connection ends with the answer.
-	Upgrade(r *http.Request) (answer []byte, open func(Socket) Handler)
+	// Upgrade judges a request. open makes the connection's handler, which answers the handshake through its socket; when
+	// it is nil the request is refused, and the connection ends with the answer refusal.
+	Upgrade(r *http.Request) (refusal []byte, open func(Socket) Handler)
 }

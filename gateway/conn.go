@@ -147,7 +147,7 @@ func (c *conn) Tick(now time.Time) {
 		c.socket.Abort(errSlow)
 		return
 	}
-	if c.deaf.Load() {
+	if c.deaf.Load() || !c.session.Greeted() {
 		return
 	}
 	if at := c.pinged.Load(); at != 0 {

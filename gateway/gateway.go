@@ -194,13 +194,13 @@ func (g *Gateway) admit(r *http.Request) (a admission, err error) {
 func (g *Gateway) Handles(r *http.Request) bool { return Handles(r) }
 
 // Upgrade implements engine.Upgrader.
-func (g *Gateway) Upgrade(r *http.Request) (answer []byte, open func(engine.Socket) engine.Handler) {
+func (g *Gateway) Upgrade(r *http.Request) (refusal []byte, open func(engine.Socket) engine.Handler) {
 	a, err := g.admit(r)
 	if err != nil {
 		return g.refusal(err).AppendTo(nil), nil
 	}
 	g.stats.Accepted.Add(1)
-	return ws.AppendResponse(nil, a.key, "", nil), func(s engine.Socket) engine.Handler { return g.open(s, a) }
+	return nil, func(s engine.Socket) engine.Handler { return g.open(s, a) }
 }
 
 // ServeHTTP upgrades a request that net/http has read, or says why not.
@@ -239,27 +239,14 @@ func (g *Gateway) upgrade(w http.ResponseWriter, a admission) error {
 		g.refuse(w, &ws.HandshakeError{Status: http.StatusInternalServerError, Message: "this server cannot upgrade connections"})
 		return err
 	}
-	if err := answer(netConn, a.key); err != nil {
+	// net/http may have left deadlines of its own.
+	if err := netConn.SetDeadline(time.Time{}); err != nil {
 		netConn.Close()
 		return err
 	}
 	g.stats.Accepted.Add(1)
 	g.engine.Serve(netConn, buffered(rw.Reader), func(s engine.Socket) engine.Handler { return g.open(s, a) })
 	return nil
-}
-
-func answer(c net.Conn, key string) error {
-	// net/http may have left deadlines of its own.
-	if err := c.SetDeadline(time.Time{}); err != nil {
-		return err
-	}
-	if err := c.SetWriteDeadline(time.Now().Add(5 * time.Second)); err != nil {
-		return err
-	}
-	if _, err := c.Write(ws.AppendResponse(nil, key, "", nil)); err != nil {
-		return err
-	}
-	return c.SetWriteDeadline(time.Time{})
 }
 
 // buffered returns what net/http has read beyond the request.
@@ -322,6 +309,7 @@ func (g *Gateway) open(socket engine.Socket, a admission) engine.Handler {
 	c.out = fanout.NewOutlet(g.Writers, socket, 0)
 	c.session = session.New(session.Options{
 		Node: g.Node, Client: strings.ToLower(rand.Text()[:16]), Channel: a.channel, Format: a.format, Query: a.query,
+		Greeting: ws.AppendResponse(nil, a.key, "", nil),
 		Backend: g.Backend, Outlet: c.out, Resume: c.resume, Slow: func() { g.stats.Slow.Add(1) },
 	})
 	g.mu.Lock()

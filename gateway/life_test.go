@@ -204,7 +204,7 @@ func TestShutdownWhileJoining(t *testing.T) {
 	w := start(t, Options{})
 	open := w.journal.reads.close()
 	defer open()
-	c := w.wild("/ws/room", text(`{"publish":{"data":1}}`)...)
+	c := w.knock("/ws/room", text(`{"publish":{"data":1}}`)...)
 	w.journal.reads.await(t)
 	eventually(t, "the connection must be there", func() bool { return w.gateway.Connections() == 1 })
 	done := make(chan struct{})
@@ -215,6 +215,7 @@ func TestShutdownWhileJoining(t *testing.T) {
 		defer cancel()
 		w.gateway.Shutdown(ctx)
 	}()
+	c.answer()
 	if ev := c.closing(); ev.Code != 3001 {
 		t.Errorf("a client that is joining is sent away with 3001, not %d", ev.Code)
 	}

@@ -169,11 +169,13 @@ func TestEchoCanBeLeftOut(t *testing.T) {
 func TestFramesSentTogetherWithTheHandshake(t *testing.T) {
 	w := start(t, Options{})
 	open := w.journal.reads.close()
-	js := w.wild("/ws/room", append(text(`{"publish":{"data":1,"id":"k"}}`), text(`{"ping":{}}`)...)...)
-	raw := w.wild("/raw/other", text("hello")...)
+	js := w.knock("/ws/room", append(text(`{"publish":{"data":1,"id":"k"}}`), text(`{"ping":{}}`)...)...)
+	raw := w.knock("/raw/other", text("hello")...)
 	raw.write(text("world"))
 	w.journal.reads.await(t)
 	open()
+	js.answer()
+	raw.answer()
 	if got := js.text(); !strings.HasPrefix(got, `{"welcome"`) || !strings.Contains(got, `"offset":0}`) {
 		t.Errorf("the welcome comes first, from before the first message, not %s", got)
 	}

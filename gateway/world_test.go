@@ -306,6 +306,14 @@ func handshake(addr, path string) string {
 // wild connects and sends frames together with the handshake.
 func (w *world) wild(path string, frames ...byte) *wild {
 	w.t.Helper()
+	c := w.knock(path, frames...)
+	c.answer()
+	return c
+}
+
+// knock is wild without waiting for the answer to the handshake; answer does that.
+func (w *world) knock(path string, frames ...byte) *wild {
+	w.t.Helper()
 	c, err := net.Dial("tcp", w.addr)
 	if err != nil {
 		w.t.Fatal(err)
@@ -315,12 +323,16 @@ func (w *world) wild(path string, frames ...byte) *wild {
 	if _, err := c.Write(append([]byte(handshake(w.addr, path)), frames...)); err != nil {
 		w.t.Fatal(err)
 	}
-	br := bufio.NewReader(c)
-	resp, err := http.ReadResponse(br, nil)
+	return &wild{t: w.t, Conn: c, br: bufio.NewReader(c), asm: ws.NewAssembler(&ws.Rules{MaxMessage: 4 << 20, FromServer: true}), buf: make([]byte, 64<<10)}
+}
+
+// answer reads the answer to the handshake.
+func (c *wild) answer() {
+	c.t.Helper()
+	resp, err := http.ReadResponse(c.br, nil)
 	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
-		w.t.Fatalf("the handshake must succeed, not %v, %v", resp, err)
+		c.t.Fatalf("the handshake must succeed, not %v, %v", resp, err)
 	}
-	return &wild{t: w.t, Conn: c, br: br, asm: ws.NewAssembler(&ws.Rules{MaxMessage: 4 << 20, FromServer: true}), buf: make([]byte, 64<<10)}
 }
 
 // event reads the next message or control frame.

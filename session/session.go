@@ -49,6 +49,9 @@ type Options struct {
 	// Format is Raw or JSON.
 	Format int
 	Query  proto.JoinQuery
+	// Greeting goes out before anything else, when the channel is ready or the session ends: the answer to the
+	// handshake. A client that is connected is therefore joined, and misses nothing from then on.
+	Greeting []byte
 	// Backend and Outlet belong to the caller.
 	Backend Backend
 	Outlet  *fanout.Outlet
@@ -93,24 +96,46 @@ func (s *Session) ready(j channel.Joined) {
 	switch {
 	case j.Err != nil:
 		s.End(proto.CloseUnavailable)
-	case s.Format == JSON:
-		var frames []byte
-		if j.Reset {
-			frames = appendLine(frames, proto.AppendReset(nil, proto.Reset{Epoch: j.Epoch, Offset: j.Next - 1, Reason: j.Reason}))
-		}
-		s.Outlet.Send(appendLine(frames, proto.AppendWelcome(nil, proto.Welcome{
-			Node: s.Node, Client: s.Client, Channel: s.Channel, Epoch: j.Epoch, Offset: j.Offset,
-		})))
-	case j.Reset:
+	case j.Reset && s.Format == Raw:
 		s.End(missed(j.Reason))
 	}
 	s.mu.Lock()
+	s.greet(s.welcome(j))
 	s.joined = true
 	resume := s.resumable()
 	s.mu.Unlock()
 	if resume {
 		s.Resume()
 	}
+}
+
+// welcome is what a client is told when it is joined.
+func (s *Session) welcome(j channel.Joined) (frames []byte) {
+	if s.Format == Raw {
+		return nil
+	}
+	if j.Reset {
+		frames = appendLine(frames, proto.AppendReset(nil, proto.Reset{Epoch: j.Epoch, Offset: j.Next - 1, Reason: j.Reason}))
+	}
+	return appendLine(frames, proto.AppendWelcome(nil, proto.Welcome{
+		Node: s.Node, Client: s.Client, Channel: s.Channel, Epoch: j.Epoch, Offset: j.Offset,
+	}))
+}
+
+// greet sends the greeting, and frames after it, unless the session has ended. The session is locked.
+func (s *Session) greet(frames []byte) {
+	first := append(s.Greeting, frames...)
+	s.Greeting = nil
+	if len(first) > 0 {
+		s.Outlet.Send(first)
+	}
+}
+
+// Greeted says whether the greeting was sent. Before that nothing may be sent past the session.
+func (s *Session) Greeted() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.Greeting) == 0
 }
 
 func missed(reason string) proto.Close { return proto.CloseMissed.With("%s", reason) }
@@ -268,7 +293,10 @@ func (s *Session) End(c proto.Close) (first bool) {
 	if s.ended.Swap(true) {
 		return false
 	}
-	s.Outlet.End(ws.AppendClose(nil, c.Code, c.Reason))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.Outlet.End(ws.AppendClose(s.Greeting, c.Code, c.Reason))
+	s.Greeting = nil
 	return true
 }
 
