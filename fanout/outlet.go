@@ -59,10 +59,13 @@ func (o *Outlet) Send(frames []byte) bool {
 	return true
 }
 
-// Pending is the number of bytes queued by Send that the socket has not taken.
+// Pending is the number of bytes queued by Send that the socket has not taken; 0 when the socket is gone.
 func (o *Outlet) Pending() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.ended {
+		return 0
+	}
 	return len(o.pending)
 }
 

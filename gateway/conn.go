@@ -89,7 +89,7 @@ func (c *conn) event(ev ws.Event) {
 	case ws.OpBinary:
 		c.violation(proto.CloseUnsupported)
 	case ws.OpPing:
-		if !c.out.Send(ws.AppendFrame(nil, ws.OpPong, ev.Payload)) {
+		if !c.out.Send(ws.AppendFrame(nil, ws.OpPong, ev.Payload)) && c.out.Pending() > 0 { // otherwise it is gone
 			c.slow("pongs are waiting to be read")
 		}
 	case ws.OpClose:
@@ -153,7 +153,7 @@ func (c *conn) Tick(now time.Time) {
 	if at := c.pinged.Load(); at != 0 {
 		switch silent := now.Sub(time.Unix(0, at)); {
 		case silent < g.Pong:
-		case c.session.End(proto.CloseNoPong): // it is told first, however late this tick comes
+		case c.session.End(proto.CloseNoPong): // however late this is: the client is told before it is cut
 			g.stats.NoPong.Add(1)
 		case silent >= 2*g.Pong:
 			c.socket.Abort(errSilent)

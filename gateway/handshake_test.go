@@ -147,7 +147,7 @@ func TestTheLimitOfConnections(t *testing.T) {
 		t.Errorf("a connection too many is refused with 503, Retry-After and a sentence, not with %d %v %q", status, header, sentence)
 	}
 	first.Close()
-	eventually(t, "when a connection has ended there is room for another", func() bool { return w.gateway.Connections() == 1 })
+	eventually(t, "when a connection has ended there is room for another", func() bool { return w.gateway.Stats().Closed.Load() == 1 && w.gateway.Connections() == 1 })
 	w.wild("/ws/room")
 }
 

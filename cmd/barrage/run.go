@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"barrage/broker"
@@ -69,9 +70,29 @@ func listen(ctx context.Context, addr string) (net.Listener, error) {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", addr)
 	if err != nil {
-		return nil, fmt.Errorf("cannot listen on %s: %w; stop what uses it or choose another address with --listen", addr, errors.Unwrap(err))
+		return nil, fmt.Errorf("cannot listen on %s: %w; %s", addr, reason(err), listenAdvice(err))
 	}
 	return l, nil
+}
+
+// reason is what a network operation failed for, without its name and address.
+func reason(err error) error {
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		return op.Err
+	}
+	return err
+}
+
+func listenAdvice(err error) string {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return "stop what uses it, or choose another address with --listen"
+	case errors.Is(err, syscall.EACCES):
+		return "this user may not use that port: choose one above 1023 with --listen"
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return "this machine does not have that address: choose one that it has with --listen"
+	}
+	return "choose another address with --listen"
 }
 
 // open opens the journal and starts the node.
@@ -88,6 +109,9 @@ func (s *server) open(ctx context.Context) error {
 		},
 	})
 	if err != nil {
+		if errors.Is(err, broker.ErrURL) {
+			err = usageError(err)
+		}
 		return errors.Join(err, s.journal.Close())
 	}
 	s.node = n
@@ -100,7 +124,9 @@ func (s *server) open(ctx context.Context) error {
 	})
 	s.api = httpapi.New(n, metrics.New(n, s.gateway, appends))
 	s.http = &http.Server{
-		Handler: s.handler(), ReadHeaderTimeout: limits.Handshake, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+		Handler: s.handler(), MaxHeaderBytes: 16 << 10, IdleTimeout: time.Minute,
+		// Of the body too, which net/http reads before it sends an answer; and nobody waits for ever for who reads none.
+		ReadTimeout: limits.Handshake, WriteTimeout: limits.Handshake + limits.Write,
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 	return nil
