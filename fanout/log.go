@@ -30,7 +30,9 @@ type segment struct {
 
 func (s *segment) next() Seq { return s.first + Seq(len(s.ends)) }
 
+// size is the memory that the segment takes, used the part of it that holds entries.
 func (s *segment) size() int { return cap(s.buf) + entryOverhead*len(s.ends) }
+func (s *segment) used() int { return len(s.buf) + entryOverhead*len(s.ends) }
 
 func (s *segment) add(frame []byte, sender Sender) {
 	s.buf = append(s.buf, frame...)
@@ -103,7 +105,7 @@ func (r *run) written(n int) (entries int, rest []byte) {
 type Log struct {
 	mu   sync.Mutex
 	segs []*segment // never empty; the last one is appended to
-	held int        // bytes of all segments
+	held int        // bytes of all entries
 	life life
 }
 
@@ -129,23 +131,22 @@ func (l *Log) skip(next Seq) {
 	l.life--
 }
 
-// append adds one entry and drops the oldest segments beyond limit bytes. An entry larger than the limit stays as
-// the only one.
+// append adds one entry and drops the oldest segments that are not needed to hold limit bytes of entries. Room that a new
+// segment has for entries to come is not counted: it must not drive out the ones that members are about to be given.
 func (l *Log) append(frame []byte, sender Sender, limit int) {
 	s := l.segs[len(l.segs)-1]
 	if len(s.buf)+len(frame) > cap(s.buf) {
 		if len(s.ends) == 0 {
 			l.segs = l.segs[:0]
 		}
-		size := min(max(2*cap(s.buf), firstSegment), lastSegment)
+		size := min(max(2*cap(s.buf), firstSegment), lastSegment, limit/2)
 		s = &segment{first: s.next(), buf: make([]byte, 0, max(size, len(frame)))}
 		l.segs = append(l.segs, s)
-		l.held += s.size()
 	}
 	s.add(frame, sender)
-	l.held += entryOverhead
-	for len(l.segs) > 1 && l.held-l.segs[0].size() >= limit {
-		l.held -= l.segs[0].size()
+	l.held += len(frame) + entryOverhead
+	for len(l.segs) > 1 && l.held-l.segs[0].used() >= limit {
+		l.held -= l.segs[0].used()
 		l.segs[0] = nil
 		l.segs = l.segs[1:]
 	}

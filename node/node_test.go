@@ -247,7 +247,6 @@ func TestHealthNamesTheMode(t *testing.T) {
 				t.Errorf("%s the mode is %q (%+v), want %q", when, h.Mode(), h, mode)
 			}
 		}
-		expect("before the journal was asked", "journal away", false)
 		rest(1500 * time.Millisecond)
 		expect("when all is well", "normal", true)
 		c.hub.SetDown(c.aID, true)

@@ -1,0 +1,51 @@
+package fanout
+
+import (
+	"fmt"
+	"runtime"
+	"sync/atomic"
+	"testing"
+)
+
+// sink is a Socket that takes everything and counts it.
+type sink struct{ taken *atomic.Int64 }
+
+func (s sink) TryWrite(b []byte) (int, error) { s.taken.Add(int64(len(b))); return len(b), nil }
+func (sink) ArmWrite()                        {}
+func (sink) Finish()                          {}
+func (sink) Abort(error)                      {}
+
+// BenchmarkFanout measures a message from Append until every member was given it: batch messages at a time, as a room that
+// is that busy has them waiting when the writers come round.
+func BenchmarkFanout(b *testing.B) {
+	for _, members := range []int{10, 1000, 10_000} {
+		for _, batch := range []int{1, 10, 100} {
+			b.Run(fmt.Sprintf("members=%d/batch=%d", members, batch), func(b *testing.B) {
+				w := NewWriters(0)
+				defer w.Close()
+				var taken atomic.Int64
+				feed := NewFeed(w, &history{}, 1)
+				for range members {
+					feed.Join(NewOutlet(w, sink{&taken}, 0), 1, 0)
+				}
+				f := frame(1, 0, 128)
+				entries := make([]Entry, batch)
+				for i := range entries {
+					entries[i] = Entry{f, 0}
+				}
+				b.ReportAllocs()
+				due := int64(0)
+				for b.Loop() {
+					feed.Append(entries...)
+					due += int64(batch * members * len(f))
+					for taken.Load() < due {
+						runtime.Gosched()
+					}
+				}
+				deliveries := float64(b.N) * float64(batch*members)
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/deliveries, "ns/delivery")
+				b.ReportMetric(float64(w.Stats.Writes.Load())/deliveries, "writes/delivery")
+			})
+		}
+	}
+}
