@@ -9,7 +9,7 @@ SHELL := /bin/bash
 
 GO     ?= go
 TOOL   := $(GO) tool -modfile=tools/go.mod
-SEEDS  ?= 400
+SEEDS  ?= 2000
 BENCH  ?= .
 TRACE  ?= $(firstword $(wildcard ../shared/traces/live-stream-100k-viewers.csv) testdata/traces/small.csv)
 DEMO   ?=
