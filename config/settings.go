@@ -158,7 +158,8 @@ var settings = []Setting{
 		field: func(c *Config) any { return &c.History.Age },
 	}, {
 		Name: "history.trim", Hint: "DURATION", Summary: "how often older messages are removed",
-		Doc:   "How often messages beyond history.count and history.age are removed, at least 1s.",
+		Doc: "How often messages beyond history.count and history.age are removed from the journal, at least 1s. A node goes on " +
+			"giving out what it has in memory: the newest 1,000 messages (or 1 MiB) of a channel in use.",
 		field: func(c *Config) any { return &c.History.Trim },
 	}, {
 		Name: "log.level", Hint: "LEVEL", Summary: "debug, info, warn or error",
