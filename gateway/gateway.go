@@ -310,7 +310,7 @@ func (g *Gateway) open(socket engine.Socket, a admission) engine.Handler {
 	c.session = session.New(session.Options{
 		Node: g.Node, Client: strings.ToLower(rand.Text()[:16]), Channel: a.channel, Format: a.format, Query: a.query,
 		Greeting: ws.AppendResponse(nil, a.key, "", nil),
-		Backend: g.Backend, Outlet: c.out, Resume: c.resume, Slow: func() { g.stats.Slow.Add(1) },
+		Backend:  g.Backend, Outlet: c.out, Resume: c.resume, Slow: func() { g.stats.Slow.Add(1) },
 	})
 	g.mu.Lock()
 	g.pending--
