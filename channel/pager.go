@@ -228,8 +228,8 @@ func (p *pages) load(k pageKey, offset proto.Offset, before *keptPage) (*keptPag
 	if ok {
 		return p.encode(k.format, messages[0].Offset, journal.Page{Epoch: pos.Epoch, Head: pos.Offset, Messages: messages}), nil
 	}
-	if before != nil && before.page != nil && offset >= proto.Offset(before.page.Next()) {
-		first = offset // large messages: the aligned page ends too early
+	if before != nil && before.page != nil && (before.short || offset >= proto.Offset(before.page.Next())) {
+		first = offset // large messages: the aligned page is likely to end too early
 	}
 	page, err := p.read(k, first)
 	if err != nil {
@@ -258,6 +258,7 @@ func (p *pages) encode(format int, asked proto.Offset, page journal.Page) *keptP
 		return kept
 	}
 	kept.oldest = page.Messages[0].Offset
+	kept.short = len(page.Messages) < pageMessages && page.Messages[len(page.Messages)-1].Offset < page.Head
 	entries := p.hub.encode(format, page.Messages)
 	size := 0
 	for _, e := range entries {
@@ -277,6 +278,7 @@ type keptPage struct {
 	asked  proto.Offset // where reading began: nothing is known about what is before
 	oldest proto.Offset // the first offset from there on that exists
 	page   *fanout.Page // nil when nothing does
+	short  bool         // its size ended it, not its number of messages
 }
 
 // serves says whether the page, which may be nil, settles what is at offset.
