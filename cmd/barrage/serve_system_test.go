@@ -16,11 +16,11 @@ import (
 func TestAJoinWithoutTheJournalEndsWith3013(t *testing.T) {
 	t.Parallel()
 	s := serve(t, "--journal", "postgres://"+nobody(t)+"/x")
-	c := s.dial("/ws/room")
+	started := time.Now()
+	c := s.dial("/ws/room") // the handshake is answered when the wait is over
 	if err := c.WriteMessage(websocket.TextMessage, []byte(`{"publish":{"data":1}}`)); err != nil {
 		t.Fatal(err)
 	}
-	started := time.Now()
 	if _, b, err := c.ReadMessage(); !websocket.IsCloseError(err, 3013) {
 		t.Errorf("a channel that cannot be opened closes with 3013, not %s, %v", b, err)
 	}
