@@ -260,7 +260,9 @@ func TestASocketMayFillUpWhileItsHandlerIsBeingMade(t *testing.T) {
 		r := newRecorder()
 		sent := random(t, 1<<20)
 		received := make(chan []byte, 1)
+		armed := make(chan struct{})
 		go func() {
+			<-armed // a quick reader would leave room all the time
 			b := make([]byte, len(sent))
 			_, _ = io.ReadFull(client, b)
 			received <- b
@@ -269,7 +271,6 @@ func TestASocketMayFillUpWhileItsHandlerIsBeingMade(t *testing.T) {
 		engine(t, Options{}).Serve(server, nil, func(s Socket) Handler {
 			c := s.(*Conn)
 			r.conn = c
-			armed := make(chan struct{})
 			go func() {
 				defer close(written)
 				rest := sent

@@ -23,19 +23,22 @@ type loop struct {
 	wakeFd int // an eventfd: the mailbox is not empty
 
 	mu      sync.Mutex
-	mailbox []func() // owner: mu; work posted by others, bounded by one resume per connection
+	mailbox []func() // owner: mu; work posted by others, bounded by one resume, or one Serve, per connection
 	posted  bool     // owner: mu; the eventfd was written
 	gone    bool     // owner: mu; the loop has ended
 
 	// Owned by the loop's goroutine.
-	socks  map[int32]*loopSocket // by descriptor
-	wheel  [tickSlots][]*loopSocket
-	turn   int // the slot of the wheel that is next
-	next   time.Time
-	events [maxEvents]unix.EpollEvent
-	buf    []byte
-	deaf   bool // the listener is not watched until the next tick, because accepting failed
-	ended  bool
+	socks          map[int32]*loopSocket // by descriptor
+	oldest, newest *pending              // of those whose request has not arrived
+	waiting        int                   // how many they are
+	wheel          [tickSlots][]*loopSocket
+	turn           int // the slot of the wheel that is next
+	slot           int // the slot for the next socket
+	next           time.Time
+	events         [maxEvents]unix.EpollEvent
+	buf            []byte
+	deaf           bool // the listener is not watched until the next tick, because accepting failed
+	ended          bool
 }
 
 const (
@@ -71,8 +74,8 @@ func newLoop(e *Loops) (*loop, error) {
 }
 
 // add watches fd. generation tells its events from those of an earlier socket with the same descriptor.
-func (l *loop) add(fd int, generation int32, events uint32) error {
-	ev := unix.EpollEvent{Events: events, Fd: int32(fd), Pad: generation}
+func (l *loop) add(fd int, generation uint32, events uint32) error {
+	ev := unix.EpollEvent{Events: events, Fd: int32(fd), Pad: int32(generation)}
 	if err := unix.EpollCtl(l.ep, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
 		return fmt.Errorf("epoll_ctl: %w", err)
 	}
@@ -82,16 +85,16 @@ func (l *loop) add(fd int, generation int32, events uint32) error {
 // post makes the loop's goroutine run fn. It reports false when the loop has ended.
 func (l *loop) post(fn func()) bool {
 	l.mu.Lock()
-	gone, wake := l.gone, !l.posted
-	if !gone {
-		l.mailbox = append(l.mailbox, fn)
+	defer l.mu.Unlock()
+	if l.gone {
+		return false
+	}
+	l.mailbox = append(l.mailbox, fn)
+	if !l.posted {
 		l.posted = true
+		l.wake() // with the lock: the eventfd is closed once gone is set
 	}
-	l.mu.Unlock()
-	if wake && !gone {
-		l.wake()
-	}
-	return !gone
+	return true
 }
 
 func (l *loop) wake() {
@@ -139,7 +142,7 @@ func (l *loop) wait() (n int) {
 		if err != nil {
 			n = 0
 		}
-		return n > 0
+		return n > 0 || errors.Is(err, unix.EINTR)
 	})
 	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 		l.ended = true
@@ -154,7 +157,7 @@ func (l *loop) dispatch(ev *unix.EpollEvent) {
 	case ev.Fd == int32(l.engine.listenFd) && ev.Pad == 0:
 		l.accept()
 	default:
-		if s := l.socks[ev.Fd]; s != nil && s.generation == ev.Pad {
+		if s := l.socks[ev.Fd]; s != nil && s.generation == uint32(ev.Pad) {
 			s.event(ev.Events)
 		}
 	}
@@ -181,6 +184,7 @@ func (l *loop) tick(now time.Time) {
 	due := min(1+int(now.Sub(l.next)/slot), tickSlots)
 	l.schedule(now)
 	l.hear()
+	l.expire(now)
 	for range due {
 		l.turnWheel(now)
 	}
@@ -198,6 +202,9 @@ func (l *loop) turnWheel(now time.Time) {
 
 // accept takes new connections; the listener is shared by all loops.
 func (l *loop) accept() {
+	if l.engine.stopped.Load() {
+		return
+	}
 	for range maxAccepts {
 		fd, sa, err := unix.Accept4(l.engine.listenFd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		if err != nil {
@@ -207,7 +214,13 @@ func (l *loop) accept() {
 			}
 			return
 		}
-		l.adopt(fd, addrPort(sa))
+		s, err := l.adopt(fd, addrPort(sa))
+		if err != nil {
+			unix.Close(fd)
+			l.engine.acceptFailed(err)
+			continue
+		}
+		l.await(s)
 	}
 }
 
@@ -218,33 +231,39 @@ func (l *loop) deafen() {
 }
 
 func (l *loop) hear() {
-	if l.deaf {
+	if l.deaf && !l.engine.stopped.Load() {
 		l.deaf = l.add(l.engine.listenFd, 0, unix.EPOLLIN|unix.EPOLLEXCLUSIVE) != nil
 	}
 }
 
-// adopt takes a new socket into the loop; nil when that failed and the descriptor was closed.
-func (l *loop) adopt(fd int, remote netip.AddrPort) *loopSocket {
+// adopt takes a new socket into the loop. The descriptor stays the caller's when that fails.
+func (l *loop) adopt(fd int, remote netip.AddrPort) (*loopSocket, error) {
 	// Failing to set these costs speed or memory, not correctness.
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, l.engine.options.SendBuffer)
 	s := &loopSocket{loop: l, fd: fd, remote: remote, generation: l.engine.generation.Add(1), interest: unix.EPOLLIN | unix.EPOLLRDHUP}
-	s.deadline = time.Now().Add(l.engine.options.Handshake)
 	if err := l.add(fd, s.generation, s.interest); err != nil {
-		unix.Close(fd)
-		l.engine.acceptFailed(err)
-		return nil
+		return nil, err
 	}
 	l.socks[int32(fd)] = s
-	s.slot = int(s.generation) % tickSlots
+	s.slot = l.slot
+	l.slot = (l.slot + 1) % tickSlots
 	s.place = len(l.wheel[s.slot])
 	l.wheel[s.slot] = append(l.wheel[s.slot], s)
-	return s
+	return s, nil
+}
+
+// stillborn makes the handler of a connection that cannot be served, as Serve promises, and closes it.
+func (l *loop) stillborn(fd int, err error, open func(Socket) Handler) {
+	s := &loopSocket{loop: l, fd: fd, closed: true} // it can be written to while the handler does not know
+	open(s).Closed(err)
+	unix.Close(fd)
 }
 
 // forget takes a socket out of the loop; the descriptor stays open.
 func (l *loop) forget(s *loopSocket) {
 	_ = unix.EpollCtl(l.ep, unix.EPOLL_CTL_DEL, s.fd, nil)
+	l.arrived(s)
 	delete(l.socks, int32(s.fd))
 	slot := l.wheel[s.slot]
 	last := len(slot) - 1

@@ -1,13 +1,13 @@
 package engine
 
 import (
-	"bufio"
-	"bytes"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
+	"net/netip"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -26,14 +26,25 @@ type Loops struct {
 	fallback *Portable // for connections that are no plain TCP
 	http     *handOver
 
-	generation atomic.Int32
+	maxWaiting int // of each loop
+
+	generation atomic.Uint32
 	failures   atomic.Int64
 	wg         sync.WaitGroup
+	stop       sync.Once
+	stopped    atomic.Bool // nothing is accepted any more
 	close      sync.Once
 }
 
-// maxHead bounds the bytes of a request before its body.
-const maxHead = 16 << 10
+const (
+	// maxHandOver is how many connections net/http may be behind; more are closed, and counted as failures.
+	maxHandOver = 4096
+	// maxWaiting is the default of LoopOptions.Waiting.
+	maxWaiting = 4096
+)
+
+// errBehind is why connections are closed that net/http does not come to.
+var errBehind = errors.New("net/http accepts too slowly, or has ended")
 
 // NewLoops starts the loops on a listener, which belongs to the engine from then on.
 func NewLoops(l *net.TCPListener, o LoopOptions) (*Loops, error) {
@@ -44,11 +55,14 @@ func NewLoops(l *net.TCPListener, o LoopOptions) (*Loops, error) {
 	if o.Loops <= 0 {
 		o.Loops = runtime.GOMAXPROCS(0)
 	}
+	if o.Waiting <= 0 {
+		o.Waiting = maxWaiting
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	e := &Loops{options: o, listener: l, fallback: NewPortable(o.Options)}
-	e.http = &handOver{addr: l.Addr(), conns: make(chan net.Conn, 128), done: make(chan struct{})}
+	e := &Loops{options: o, listener: l, fallback: NewPortable(o.Options), maxWaiting: max(o.Waiting/o.Loops, 1)}
+	e.http = &handOver{addr: l.Addr(), conns: make(chan net.Conn, maxHandOver), done: make(chan struct{})}
 	if err := e.start(); err != nil {
 		e.fallback.Close()
 		return nil, err
@@ -70,6 +84,7 @@ func (e *Loops) start() error {
 	for range e.options.Loops {
 		l, err := newLoop(e)
 		if err == nil {
+			e.loops = append(e.loops, l)
 			err = l.add(e.listenFd, 0, unix.EPOLLIN|unix.EPOLLEXCLUSIVE)
 		}
 		if err != nil {
@@ -80,7 +95,6 @@ func (e *Loops) start() error {
 			unix.Close(e.listenFd)
 			return err
 		}
-		e.loops = append(e.loops, l)
 	}
 	for _, l := range e.loops {
 		e.wg.Go(l.run)
@@ -101,9 +115,11 @@ func firstError(errs ...error) error {
 func (e *Loops) HTTP() net.Listener { return e.http }
 
 // Serve takes over a connection that was upgraded elsewhere, such as on a connection that net/http keeps alive. first
-// are bytes that were read already.
+// are bytes that were read already. The handler of a connection that cannot be served is made all the same, and told why.
 func (e *Loops) Serve(conn net.Conn, first []byte, open func(Socket) Handler) {
-	if p, ok := conn.(*prefixed); ok && len(p.first) == 0 {
+	if p, ok := conn.(*prefixed); ok {
+		// net/http has not asked for all that was read before it.
+		first = append(slices.Clip(first), p.first...)
 		conn = p.Conn
 	}
 	tcp, ok := conn.(*net.TCPConn)
@@ -116,12 +132,17 @@ func (e *Loops) Serve(conn net.Conn, first []byte, open func(Socket) Handler) {
 		e.fallback.Serve(conn, first, open)
 		return
 	}
-	remote := tcp.RemoteAddr().(*net.TCPAddr).AddrPort()
+	var remote netip.AddrPort
+	if a, ok := conn.RemoteAddr().(*net.TCPAddr); ok { // it has none when the peer has gone
+		remote = a.AddrPort()
+	}
 	conn.Close() // the copy lives on, outside of net's poller
-	l := e.loops[int(e.generation.Load())%len(e.loops)]
+	l := e.loops[e.generation.Load()%uint32(len(e.loops))]
 	ok = l.post(func() {
-		s := l.adopt(fd, remote)
-		if s == nil {
+		s, err := l.adopt(fd, remote)
+		if err != nil {
+			e.acceptFailed(err)
+			l.stillborn(fd, err, open)
 			return
 		}
 		s.open(open, first)
@@ -130,7 +151,7 @@ func (e *Loops) Serve(conn net.Conn, first []byte, open func(Socket) Handler) {
 		}
 	})
 	if !ok {
-		unix.Close(fd)
+		l.stillborn(fd, net.ErrClosed, open)
 	}
 }
 
@@ -143,16 +164,18 @@ func duplicate(c *net.TCPConn) (fd int, err error) {
 	return fd, firstError(cerr, err)
 }
 
-// StopAccepting ends the listener; connections stay.
+// StopAccepting ends the listener: who connects from now on is turned away. Connections stay.
 func (e *Loops) StopAccepting() {
-	e.listener.Close()
-	e.http.Close()
-	for _, l := range e.loops {
-		l.post(func() {
-			l.deafen()
-			l.deaf = false
-		})
-	}
+	e.stop.Do(func() {
+		e.stopped.Store(true)
+		e.listener.Close()
+		// Closing is not enough: the loops' copy of the descriptor would go on listening.
+		_ = unix.Shutdown(e.listenFd, unix.SHUT_RDWR)
+		e.http.Close()
+		for _, l := range e.loops {
+			l.post(l.deafen)
+		}
+	})
 }
 
 // Close closes all connections and waits for the loops.
@@ -174,118 +197,3 @@ func (e *Loops) acceptFailed(err error) {
 		e.options.Log.Error("connections cannot be accepted", "times", n, "error", err)
 	}
 }
-
-// request takes a part of a request and acts when it is complete.
-func (s *loopSocket) request(b []byte) {
-	if s.head == nil {
-		if end := bytes.Index(b, headEnd); end >= 0 {
-			s.complete(b, end+len(headEnd))
-			return
-		}
-	}
-	from := max(len(s.head)-len(headEnd)+1, 0)
-	s.head = append(s.head, b...)
-	if end := bytes.Index(s.head[from:], headEnd); end >= 0 {
-		s.complete(s.head, from+end+len(headEnd))
-		return
-	}
-	if len(s.head) > maxHead {
-		s.handOver(s.head) // net/http says what is wrong
-	}
-}
-
-var headEnd = []byte("\r\n\r\n")
-
-// complete acts on a request whose head is the first n of b.
-func (s *loopSocket) complete(b []byte, n int) {
-	r, err := http.ReadRequest(bufio.NewReaderSize(bytes.NewReader(b[:n]), n))
-	up := s.loop.engine.options.Upgrader
-	if err != nil || !up.Handles(r) {
-		s.handOver(b)
-		return
-	}
-	r.RemoteAddr = s.remote.String()
-	refusal, open := up.Upgrade(r)
-	if open == nil {
-		s.refuse(refusal)
-		return
-	}
-	s.open(open, b[n:])
-}
-
-// refuse ends a connection with an answer: what the peer still sends is read for a while, so that the answer is
-// not lost to a reset.
-func (s *loopSocket) refuse(answer []byte) {
-	// It fits into the buffer of a new socket, unless the peer has gone.
-	_, _ = s.TryWrite(answer)
-	s.handler = discard{}
-	s.head = nil
-	s.Finish()
-}
-
-// discard is the handler of a refused connection.
-type discard struct{}
-
-func (discard) Read([]byte) bool { return true }
-func (discard) Tick(time.Time)   {}
-func (discard) Writable()        {}
-func (discard) Closed(error)     {}
-
-// handOver gives the connection to net/http, with what was read of it.
-func (s *loopSocket) handOver(read []byte) {
-	e := s.loop.engine
-	first := bytes.Clone(read)
-	s.head = nil
-	conn, err := s.release()
-	if err != nil {
-		e.acceptFailed(err)
-		return
-	}
-	e.http.give(&prefixed{Conn: conn, first: first})
-}
-
-// prefixed is a connection of which some bytes were read.
-type prefixed struct {
-	net.Conn
-	first []byte
-}
-
-func (p *prefixed) Read(b []byte) (int, error) {
-	if len(p.first) > 0 {
-		n := copy(b, p.first)
-		if p.first = p.first[n:]; len(p.first) == 0 {
-			p.first = nil
-		}
-		return n, nil
-	}
-	return p.Conn.Read(b)
-}
-
-// handOver is the listener that net/http accepts from.
-type handOver struct {
-	addr  net.Addr
-	conns chan net.Conn
-	once  sync.Once
-	done  chan struct{}
-}
-
-// give passes a connection on, and closes it when net/http is 128 connections behind or has ended.
-func (h *handOver) give(c net.Conn) {
-	select {
-	case h.conns <- c:
-	default:
-		c.Close()
-	}
-}
-
-func (h *handOver) Accept() (net.Conn, error) {
-	select {
-	case c := <-h.conns:
-		return c, nil
-	case <-h.done:
-		return nil, net.ErrClosed
-	}
-}
-
-func (h *handOver) Close() error   { h.once.Do(func() { close(h.done) }); return nil }
-func (h *handOver) Addr() net.Addr { return h.addr }

@@ -11,26 +11,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// errHandshake is why a connection was cut that did not complete its request in time.
-var errHandshake = errors.New("the request was not complete in time")
+// errHandshake and errCrowded are why a connection was cut that did not complete its request.
+var (
+	errHandshake = errors.New("the request was not complete in time")
+	errCrowded   = errors.New("the request was not complete when too many others were waiting")
+)
 
 // loopSocket is one connection of a loop. Until it has a handler it reads an HTTP request.
 type loopSocket struct {
 	loop       *loop
 	fd         int
-	generation int32
+	generation uint32
 	remote     netip.AddrPort
 
 	// Owned by the loop's goroutine.
-	handler  Handler
-	head     []byte    // the part of a request that has arrived; nil with a handler
-	deadline time.Time // for the request; with a handler, see lingering
-	slot     int       // of the wheel
-	place    int       // in the slot
-	paused   bool      // the handler's last Read reported false
+	handler Handler
+	pending *pending // nil with a handler
+	slot    int      // of the wheel
+	place   int      // in the slot
+	paused  bool     // the handler's last Read reported false
 
 	mu       sync.Mutex
 	interest uint32    // owner: mu; what epoll watches for
+	nudged   bool      // owner: mu; a resume stands in the mailbox
 	linger   time.Time // owner: mu; when a finished connection is closed, zero when it is not finished
 	closed   bool      // owner: mu; the descriptor must not be used any more
 	cause    error     // owner: mu; why it was aborted
@@ -78,12 +81,21 @@ func (s *loopSocket) Abort(err error) {
 }
 
 // Resume implements Socket. The loop comes to it after the Read that it answers, whichever was first.
-func (s *loopSocket) Resume() { s.loop.post(s.resume) }
+func (s *loopSocket) Resume() {
+	s.mu.Lock()
+	again := s.nudged || s.closed
+	s.nudged = true
+	s.mu.Unlock()
+	if !again {
+		s.loop.post(s.resume)
+	}
+}
 
 // resume gives a paused handler its turn, and reads on if it likes.
 func (s *loopSocket) resume() {
 	s.mu.Lock()
 	closed := s.closed
+	s.nudged = false
 	s.mu.Unlock()
 	if s.paused && !closed && s.handler.Read(nil) {
 		s.paused = false
@@ -113,7 +125,7 @@ func (s *loopSocket) watchLocked(more, less uint32) {
 		return
 	}
 	s.interest = s.interest&^less | more
-	ev := unix.EpollEvent{Events: s.interest, Fd: int32(s.fd), Pad: s.generation}
+	ev := unix.EpollEvent{Events: s.interest, Fd: int32(s.fd), Pad: int32(s.generation)}
 	if err := unix.EpollCtl(s.loop.ep, unix.EPOLL_CTL_MOD, s.fd, &ev); err != nil && s.cause == nil {
 		s.cause = err
 		_ = unix.Shutdown(s.fd, unix.SHUT_RDWR)
@@ -172,7 +184,7 @@ func (s *loopSocket) take(b []byte) {
 
 // open gives the socket its handler, and the handler what has arrived already.
 func (s *loopSocket) open(open func(Socket) Handler, first []byte) {
-	s.head, s.deadline = nil, time.Time{}
+	s.loop.arrived(s)
 	s.handler = open(s)
 	if len(first) > 0 {
 		s.take(first)
@@ -182,9 +194,6 @@ func (s *loopSocket) open(open func(Socket) Handler, first []byte) {
 // tick is called by the loop's wheel.
 func (s *loopSocket) tick(now time.Time) {
 	if s.handler == nil {
-		if now.After(s.deadline) {
-			s.loop.end(s, errHandshake)
-		}
 		return
 	}
 	s.mu.Lock()
