@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -192,9 +193,9 @@ func (l *loop) tick(now time.Time) {
 
 func (l *loop) turnWheel(now time.Time) {
 	// Backwards, because a socket that ends is replaced in its slot by the last one.
-	for i := len(l.wheel[l.turn]) - 1; i >= 0; i-- {
+	for i, v := range slices.Backward(l.wheel[l.turn]) {
 		if i < len(l.wheel[l.turn]) {
-			l.wheel[l.turn][i].tick(now)
+			v.tick(now)
 		}
 	}
 	l.turn = (l.turn + 1) % tickSlots

@@ -48,7 +48,7 @@ var errBehind = errors.New("net/http accepts too slowly, or has ended")
 
 // NewLoops starts the loops on a listener, which belongs to the engine from then on.
 func NewLoops(l *net.TCPListener, o LoopOptions) (*Loops, error) {
-	o.Options = o.Options.withDefaults()
+	o.Options = o.withDefaults()
 	if o.Handshake <= 0 {
 		o.Handshake = 10 * time.Second
 	}

@@ -71,7 +71,7 @@ func (h *house) Upgrade(r *http.Request) ([]byte, func(Socket) Handler) {
 
 func (h *house) open(s Socket) Handler {
 	p := &peer{recorder: newRecorder(), socket: s}
-	p.recorder.room.Store(h.room.Load())
+	p.room.Store(h.room.Load())
 	if h.fresh != nil {
 		h.fresh(p)
 	} else {

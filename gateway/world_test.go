@@ -3,6 +3,7 @@ package gateway
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -279,7 +280,8 @@ func (c *client) closed() *websocket.CloseError {
 	defer c.Close()
 	for {
 		_, _, err := c.ReadMessage()
-		if e, ok := err.(*websocket.CloseError); ok {
+		e := &websocket.CloseError{}
+		if errors.As(err, &e) {
 			return e
 		}
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -158,7 +159,7 @@ func TestHealthz(t *testing.T) {
 	w.journal.gone.Store(true) // alive all the same
 	w.api.Drain()
 	resp := w.get("/healthz")
-	if body, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != 200 || string(body) != "ok\n" {
+	if body, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != http.StatusOK || string(body) != "ok\n" {
 		t.Errorf("/healthz says ok as long as the process lives, not %d %q, %v", resp.StatusCode, body, err)
 	}
 }
@@ -190,7 +191,7 @@ func fill(t *testing.T, stats any, first int64) map[string]float64 {
 	set := map[string]float64{}
 	v := reflect.ValueOf(stats).Elem()
 	for i := range v.NumField() {
-		c, ok := v.Field(i).Addr().Interface().(*atomic.Int64)
+		c, ok := reflect.TypeAssert[*atomic.Int64](v.Field(i).Addr())
 		if !ok {
 			t.Fatalf("%s.%s is a counter", v.Type(), v.Type().Field(i).Name)
 		}
@@ -205,7 +206,7 @@ func (w *world) families() map[string]*dto.MetricFamily {
 	w.t.Helper()
 	resp := w.get("/metrics")
 	body, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != 200 {
+	if err != nil || resp.StatusCode != http.StatusOK {
 		w.t.Fatalf("/metrics must answer, not %d, %v", resp.StatusCode, err)
 	}
 	parser := expfmt.NewTextParser(model.UTF8Validation)
@@ -229,9 +230,7 @@ func TestMetricsShowEveryCounter(t *testing.T) {
 	w.appends.Observe(1, time.Millisecond, errors.New("x"))
 	all := map[string]float64{}
 	for i, stats := range []any{w.node.Stats(), w.node.Hub().Stats(), &w.node.Writers().Stats, w.gateway.Stats()} {
-		for field, n := range fill(t, stats, int64(i+1)*1_000_000) {
-			all[field] = n
-		}
+		maps.Copy(all, fill(t, stats, int64(i+1)*1_000_000))
 	}
 	shown := map[float64]string{}
 	for name, f := range w.families() {

@@ -85,7 +85,7 @@ func TestHistoryIsWhatWasAskedFor(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		from, to := 1, head
+		var from, to int
 		switch {
 		case q.Since != nil:
 			from = int(min(*q.Since, head)) + 1
