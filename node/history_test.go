@@ -85,7 +85,8 @@ func TestHistoryIsWhatWasAskedFor(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var from, to int
+		var from int
+		to := head
 		switch {
 		case q.Since != nil:
 			from = int(min(*q.Since, head)) + 1
