@@ -236,8 +236,9 @@ static void mark_dirty(struct loop *l, struct room *r)
 /* publish appends a text frame to a room's log and has it written. */
 static void publish(struct room *r, const uint8_t *text, size_t n)
 {
-	uint8_t frame[4 + MAX_FRAME] = {0x81};
+	uint8_t frame[4 + MAX_FRAME];
 	size_t len = 2;
+	frame[0] = 0x81;
 	if (n < 126)
 		frame[1] = n;
 	else

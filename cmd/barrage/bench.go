@@ -56,7 +56,7 @@ connections that must subscribe.
 
 Needs Linux. Measure on a machine that does nothing else, and compare only figures of one machine and day.`
 
-const benchExample = `  barrage bench --connections 10000 --rate 20 --server-pid $(pidof barrage)
+const benchExample = `  barrage bench --connections 10000 --rate 20 --server-pid $(pgrep -f 'barrage serve')
   barrage bench --connections 10000 --rooms 1000 --rate 5000 --size 256 --duration 30s --json
   barrage bench --connections 18000 --idle 30s --server-pid 1234             memory and CPU without traffic
   barrage bench --connections 10000 --storm --server-pid 1234                connects per second
@@ -104,7 +104,7 @@ func newBench() *cobra.Command {
 	flags.Var(&o.connectTimeout, "connect-timeout", "how long connecting may take in all")
 	flags.IntSliceVar(&o.plan.ServerPIDs, "server-pid", nil, "`PID` of a process of the server to measure; may be repeated")
 	flags.StringVar(&o.plan.Room, "room", "bench-", "`NAME` that rooms begin with; their number follows")
-	flags.StringArrayVar(&o.plan.Header, "header", nil, "a field of every handshake, such as 'Origin: http://a'; may be repeated `FIELD`")
+	flags.StringArrayVar(&o.plan.Header, "header", nil, "`FIELD` of every handshake, such as 'Origin: http://a'; may be repeated")
 	flags.StringVar(&o.plan.Hello, "hello", "", "a `TEXT` that readers send first; {room} stands for the room")
 	flags.StringVar(&o.plan.Wrap, "wrap", "", "a `TEXT` with {text} in it to publish instead of the text alone")
 	flags.BoolVar(&o.json, "json", false, "print the result as one JSON object")

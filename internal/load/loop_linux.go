@@ -117,7 +117,7 @@ func (l *loop) close() error {
 // poll waits until something happens, for at most d, and handles it.
 func (l *loop) poll(d time.Duration) error {
 	var events [256]unix.EpollEvent
-	n, err := unix.EpollWait(l.ep, events[:], int(d.Milliseconds()))
+	n, err := epollWait(l.ep, events[:], d)
 	if err != nil && !errors.Is(err, unix.EINTR) {
 		return fmt.Errorf("epoll_wait: %w", err)
 	}
@@ -126,9 +126,7 @@ func (l *loop) poll(d time.Duration) error {
 		case e.Fd == wakeID:
 			var b [8]byte
 			_, _ = unix.Read(l.wakeFD, b[:])
-		case e.Fd == timerID:
-			var b [8]byte
-			_, _ = unix.Read(l.timer, b[:])
+		case e.Fd == timerID: // setting the timer again takes the event back
 		case l.conns[e.Fd].gen == e.Pad:
 			l.handle(e.Fd, e.Events)
 		}
@@ -161,7 +159,7 @@ func (l *loop) read(i int32) {
 	if rest, ok := l.rest[i]; ok {
 		had = copy(l.buf, rest)
 	}
-	n, err := unix.Read(int(c.fd), l.buf[had:])
+	n, err := read(int(c.fd), l.buf[had:])
 	switch {
 	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
 		return
@@ -258,7 +256,7 @@ func (l *loop) write(i int32, b []byte) bool {
 		l.unsent[i] = append(waits, b...)
 		return true
 	}
-	n, err := unix.Write(int(c.fd), b)
+	n, err := write(int(c.fd), b)
 	if err != nil && !errors.Is(err, unix.EAGAIN) {
 		l.lost(i, fmt.Sprintf("writing: %v", err))
 		return true
@@ -274,7 +272,7 @@ func (l *loop) write(i int32, b []byte) bool {
 func (l *loop) flush(i int32) {
 	c := &l.conns[i]
 	b := l.unsent[i]
-	n, err := unix.Write(int(c.fd), b)
+	n, err := write(int(c.fd), b)
 	if err != nil && !errors.Is(err, unix.EAGAIN) {
 		l.lost(i, fmt.Sprintf("writing: %v", err))
 		return

@@ -18,7 +18,7 @@ import (
 var ErrNeedsLinux = errors.New("the load generator needs Linux: it reads its connections by epoll")
 
 // ErrPlan is wrapped by errors of a plan that cannot be carried out.
-var ErrPlan = errors.New("bad plan")
+var ErrPlan = errors.New("this cannot be measured")
 
 // Plan is a whole run. URLs and Connections are needed.
 type Plan struct {

@@ -25,6 +25,7 @@ func (l *loop) publish() (done bool) {
 	for {
 		m, ok := s.message(p.next)
 		if !ok {
+			l.alarm(0)
 			return true
 		}
 		i := int(m.room) - l.job.First
@@ -44,7 +45,7 @@ func (l *loop) publish() (done bool) {
 	}
 }
 
-// alarm wakes the loop at a moment.
+// alarm wakes the loop at a moment; 0 is never.
 func (l *loop) alarm(at int64) {
 	_ = unix.TimerfdSettime(l.timer, unix.TFD_TIMER_ABSTIME, &unix.ItimerSpec{Value: unix.NsecToTimespec(at)}, nil)
 }
