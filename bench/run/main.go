@@ -156,8 +156,11 @@ func measure(ctx context.Context, o *options, c benchCase, s server) (measuremen
 	if err := cmd.Start(); err != nil {
 		return measurement{}, err
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	ended := make(chan struct{})
+	go func() {
+		_ = cmd.Wait() // it is killed
+		close(ended)
+	}()
 	defer func() {
 		_ = cmd.Process.Kill() // there is nothing that it should keep
 		<-ended
@@ -194,7 +197,7 @@ func freePort() (int, error) {
 }
 
 // reachable waits until a server accepts connections.
-func reachable(ctx context.Context, address string, ended <-chan error) error {
+func reachable(ctx context.Context, address string, ended <-chan struct{}) error {
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
 	give := time.After(20 * time.Second)
@@ -204,8 +207,8 @@ func reachable(ctx context.Context, address string, ended <-chan error) error {
 		}
 		select {
 		case <-ticker.C:
-		case err := <-ended:
-			return errors.Join(errors.New("the server ended"), err)
+		case <-ended:
+			return errors.New("the server ended")
 		case <-give:
 			return errors.New("the server accepts no connections")
 		case <-ctx.Done():

@@ -89,6 +89,7 @@ func figuresOf(name string) []figure {
 			return float64(t.Lost + t.Repeated + t.OutOfOrder + t.Unsent)
 		}, 0, 0},
 		{"generator µs per delivery", "%.3f", func(r *load.Result) float64 { return r.Traffic.GeneratorCPUus }, 0, 0},
+		{"others % of a processor", "%.0f", func(r *load.Result) float64 { return r.Traffic.OthersPercent }, 0, 0},
 	}
 }
 

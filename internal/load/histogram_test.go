@@ -76,3 +76,9 @@ func TestParseStat(t *testing.T) {
 		t.Error("a line that is too short is an error")
 	}
 }
+
+func TestParseBusy(t *testing.T) {
+	if d := parseBusy("cpu  100 20 30 4000 500 6 7 8 9 1"); d != 171*cpuTick {
+		t.Errorf("idle time, waiting for disks and guests are left out, got %v", d)
+	}
+}

@@ -78,3 +78,24 @@ func kilobytes(path, name string) (int64, error) {
 	}
 	return 0, fmt.Errorf("%s has no %s", path, name)
 }
+
+// machineBusy is the time that all processors together were not idle since the start, time stolen by other machines
+// included; 0 where the system does not tell.
+func machineBusy() time.Duration {
+	text, _ := os.ReadFile("/proc/stat")
+	line, _, _ := strings.Cut(string(text), "\n")
+	return parseBusy(line)
+}
+
+// parseBusy reads the first line of /proc/stat: cpu user nice system idle iowait irq softirq steal guest guest_nice. Time of guests
+// is in user already.
+func parseBusy(line string) (sum time.Duration) {
+	for i, f := range strings.Fields(line) {
+		if i == 0 || i == 4 || i == 5 || i > 8 {
+			continue
+		}
+		n, _ := strconv.ParseInt(f, 10, 64)
+		sum += time.Duration(n) * cpuTick
+	}
+	return sum
+}

@@ -71,9 +71,12 @@ type Traffic struct {
 	ServerCPUPercent float64 `json:"server_cpu_percent,omitempty"`
 	GeneratorCPUus   float64 `json:"generator_cpu_us_per_delivery"`
 	Echoes           int64   `json:"echoes,omitempty"`
+	// OthersPercent of a processor was used by neither: interrupts, and processes that should not have run meanwhile.
+	OthersPercent float64 `json:"others_cpu_percent,omitempty"`
 
 	measured  int64         // deliveries that arrived while measuring
 	generator time.Duration // CPU time of all workers meanwhile
+	machine   time.Duration // CPU time of everything meanwhile
 }
 
 // Quantiles of durations, in milliseconds.
@@ -150,6 +153,9 @@ func (r *Result) writeTraffic(p *printer, t *Traffic) {
 		p.row("server CPU", "%.3f µs per delivery, %.0f %% of a processor", t.ServerCPUus, t.ServerCPUPercent)
 	}
 	p.row("generator", "%.3f µs of CPU per delivery", t.GeneratorCPUus)
+	if t.ServerCPUus > 0 {
+		p.row("others", "%.0f %% of a processor", t.OthersPercent)
+	}
 }
 
 // printer writes rows and remembers the first error.

@@ -215,8 +215,8 @@ func (r *run) hear(until <-chan time.Time) (event, error) {
 			return event{}, t.err
 		case t.Error != "":
 			return event{}, errors.New(t.Error)
-		case t.event.Progress != nil:
-			t.from.at = *t.event.Progress
+		case t.Progress != nil:
+			t.from.at = *t.Progress
 			r.show()
 		case t.Sent != nil:
 			r.sent = append(r.sent, t.Sent)
@@ -235,7 +235,7 @@ func (r *run) enter(phase string, d time.Duration) {
 }
 
 func (r *run) show() {
-	if r.Options.Progress == nil {
+	if r.Progress == nil {
 		return
 	}
 	p := Progress{Phase: r.phase, Connections: r.Connections}
@@ -249,7 +249,7 @@ func (r *run) show() {
 	if r.phaseEnd > 0 {
 		p.Left = max(0, time.Duration(r.phaseEnd-r.clock.now()))
 	}
-	r.Options.Progress(p)
+	r.Progress(p)
 }
 
 // sleep waits until a moment.
@@ -359,7 +359,7 @@ func (r *run) traffic() error {
 	if err != nil {
 		return fmt.Errorf("the server's CPU time: %w", err)
 	}
-	began := r.clock.now()
+	began, busy := r.clock.now(), machineBusy()
 	if err := r.sleep(w.To); err != nil {
 		return err
 	}
@@ -367,7 +367,7 @@ func (r *run) traffic() error {
 	if err != nil {
 		return fmt.Errorf("the server's CPU time: %w", err)
 	}
-	r.result.Traffic = &Traffic{}
+	r.result.Traffic = &Traffic{machine: machineBusy() - busy}
 	r.result.WarmupSeconds, r.result.MeasuredSeconds = r.Warmup.Seconds(), r.Duration.Seconds()
 	f, err := r.counts()
 	if err != nil {
@@ -427,7 +427,7 @@ func (res *Result) add(events []event) {
 		res.Stalled += o.Stalled
 		res.Dropped += o.Dropped
 		if t := res.Traffic; t != nil {
-			t.Account.add(o.Account)
+			t.add(o.Account)
 			t.measured += o.Measured
 			t.Echoes += o.Echoes
 			t.generator += o.CPU
@@ -446,4 +446,7 @@ func (t *Traffic) cost(server, wall time.Duration) {
 	t.ServerCPUus = float64(server.Microseconds()) / deliveries
 	t.ServerCPUPercent = 100 * server.Seconds() / wall.Seconds()
 	t.GeneratorCPUus = float64(t.generator.Microseconds()) / deliveries
+	if server > 0 {
+		t.OthersPercent = max(0, 100*(t.machine-server-t.generator).Seconds()/wall.Seconds())
+	}
 }
