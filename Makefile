@@ -1,7 +1,8 @@
 # make fmt | lint | test | bench   the four verbs
-# make build | demo-replay | clean
+# make build | bench-go | demo-replay | clean
 #
-# Variables: TRACE=FILE (demo-replay), DEMO="--subscribers 3000 …" (its flags), SEEDS=N (simulation), BENCH=REGEXP.
+# Variables: TRACE=FILE (demo-replay), DEMO="--subscribers 3000 …" (its flags), SEEDS=N (simulation), BENCH="--rounds 3 …" (flags of
+# bench/run), BENCH_GO=REGEXP.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -10,14 +11,15 @@ SHELL := /bin/bash
 GO     ?= go
 TOOL   := $(GO) tool -modfile=tools/go.mod
 SEEDS  ?= 2000
-BENCH  ?= .
+BENCH  ?=
+BENCH_GO ?= .
 TRACE  ?= $(firstword $(wildcard ../shared/traces/live-stream-100k-viewers.csv) testdata/traces/small.csv)
 DEMO   ?=
 
 # Packages under the race detector: all tests that need no server. Chosen by leaving out what is too slow there.
 RACE_SKIP := ^barrage/(deploy|test/demo|internal/repo)(/|$$)
 
-.PHONY: build fmt lint check deps test bench demo-replay clean
+.PHONY: build fmt lint check deps test bench bench-go demo-replay clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/barrage ./cmd/barrage
@@ -50,8 +52,18 @@ test: deps check
 	@echo "== the whole system"
 	$(GO) test -tags system -count=1 -timeout 8m ./test
 
-bench:
-	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+# Measures a node beside the floor, on loopback, in about four minutes. Nothing else should run meanwhile.
+bench: build bin/floor
+	$(GO) build -trimpath -o bin/bench-run ./bench/run
+	bin/bench-run $(BENCH)
+
+# The least that any server could do: docs/benchmarks.md.
+bin/floor: bench/floor/floor.c
+	@mkdir -p bin
+	gcc -O2 -Wall -Wextra -pthread -o $@ $<
+
+bench-go:
+	$(GO) test -run '^$$' -bench '$(BENCH_GO)' -benchmem ./...
 
 # Plays the busiest five minutes of a recorded chat into three nodes behind nginx, with 3,000 subscribers; one node is
 # killed half-way.

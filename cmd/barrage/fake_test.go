@@ -136,6 +136,7 @@ func (n *fakeNode) publish(c *fakeChannel, from *fakeMember, mode string, cmd pr
 		return true
 	}
 	offset, repeated := c.keys[cmd.ID]
+	repeated = repeated && cmd.ID != "" // without an id nothing is known again
 	if !repeated {
 		offset = proto.Offset(len(c.messages) + 1)
 		message := proto.Message{Offset: offset, Time: 1700000000000, User: from.name, Data: cmd.Data}
