@@ -94,6 +94,9 @@ func connected(ctx context.Context, c *client.Client, handle func(client.Event),
 		close(ended)
 	}()
 	err := work(working)
+	if errors.Is(err, client.ErrEnded) {
+		<-ended // Run is returning, and has the reason
+	}
 	reason := context.Cause(working)
 	stop()
 	<-ended
