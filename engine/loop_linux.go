@@ -29,9 +29,9 @@ type loop struct {
 	gone    bool     // owner: mu; the loop has ended
 
 	// Owned by the loop's goroutine.
-	socks          map[int32]*loopSocket // by descriptor
-	oldest, newest *pending              // of those whose request has not arrived
-	waiting        int                   // how many they are
+	oldest, newest *pending // of those whose request has not arrived
+	waiting        int      // how many they are
+	heads          headReader
 	wheel          [tickSlots][]*loopSocket
 	turn           int // the slot of the wheel that is next
 	slot           int // the slot for the next socket
@@ -57,7 +57,7 @@ func newLoop(e *Loops) (*loop, error) {
 	if err := unix.SetNonblock(ep, true); err != nil {
 		return nil, fmt.Errorf("epoll: %w", err)
 	}
-	l := &loop{engine: e, ep: ep, file: os.NewFile(uintptr(ep), "epoll"), socks: map[int32]*loopSocket{}, buf: make([]byte, loopBuffer)}
+	l := &loop{engine: e, ep: ep, file: os.NewFile(uintptr(ep), "epoll"), buf: make([]byte, loopBuffer)}
 	if l.raw, err = l.file.SyscallConn(); err != nil {
 		l.file.Close()
 		return nil, fmt.Errorf("epoll: %w", err)
@@ -114,8 +114,10 @@ func (l *loop) run() {
 		}
 		l.tick(time.Now())
 	}
-	for _, s := range l.socks {
-		l.end(s, net.ErrClosed)
+	for _, slot := range l.wheel {
+		for _, s := range slices.Clone(slot) {
+			l.end(s, net.ErrClosed)
+		}
 	}
 	l.mu.Lock()
 	l.gone = true
@@ -139,7 +141,7 @@ func (l *loop) schedule(now time.Time) {
 func (l *loop) wait() (n int) {
 	err := l.raw.Read(func(fd uintptr) bool {
 		var err error
-		n, err = unix.EpollWait(int(fd), l.events[:], 0)
+		n, err = rawEpollWait(int(fd), l.events[:])
 		if err != nil {
 			n = 0
 		}
@@ -158,7 +160,7 @@ func (l *loop) dispatch(ev *unix.EpollEvent) {
 	case ev.Fd == int32(l.engine.listenFd) && ev.Pad == 0:
 		l.accept()
 	default:
-		if s := l.socks[ev.Fd]; s != nil && s.generation == uint32(ev.Pad) {
+		if s := l.engine.sockets.get(int(ev.Fd)); s != nil && s.generation == uint32(ev.Pad) {
 			s.event(ev.Events)
 		}
 	}
@@ -215,13 +217,13 @@ func (l *loop) accept() {
 			}
 			return
 		}
-		s, err := l.adopt(fd, addrPort(sa))
+		s, err := l.adopt(fd)
 		if err != nil {
 			unix.Close(fd)
 			l.engine.acceptFailed(err)
 			continue
 		}
-		l.await(s)
+		l.await(s, addrPort(sa))
 	}
 }
 
@@ -238,34 +240,31 @@ func (l *loop) hear() {
 }
 
 // adopt takes a new socket into the loop. The descriptor stays the caller's when that fails.
-func (l *loop) adopt(fd int, remote netip.AddrPort) (*loopSocket, error) {
-	// Failing to set these costs speed or memory, not correctness.
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, l.engine.options.SendBuffer)
-	s := &loopSocket{loop: l, fd: fd, remote: remote, generation: l.engine.generation.Add(1), interest: unix.EPOLLIN | unix.EPOLLRDHUP}
+func (l *loop) adopt(fd int) (*loopSocket, error) {
+	s := &loopSocket{loop: l, fd: int32(fd), generation: l.engine.generation.Add(1), interest: unix.EPOLLIN | unix.EPOLLRDHUP}
 	if err := l.add(fd, s.generation, s.interest); err != nil {
 		return nil, err
 	}
-	l.socks[int32(fd)] = s
-	s.slot = l.slot
+	l.engine.sockets.set(fd, s)
+	s.slot = uint8(l.slot)
 	l.slot = (l.slot + 1) % tickSlots
-	s.place = len(l.wheel[s.slot])
+	s.place = int32(len(l.wheel[s.slot]))
 	l.wheel[s.slot] = append(l.wheel[s.slot], s)
 	return s, nil
 }
 
 // stillborn makes the handler of a connection that cannot be served, as Serve promises, and closes it.
 func (l *loop) stillborn(fd int, err error, open func(Socket) Handler) {
-	s := &loopSocket{loop: l, fd: fd, closed: true} // it can be written to while the handler does not know
+	s := &loopSocket{loop: l, fd: int32(fd), closed: true} // it can be written to while the handler does not know
 	open(s).Closed(err)
 	unix.Close(fd)
 }
 
 // forget takes a socket out of the loop; the descriptor stays open.
 func (l *loop) forget(s *loopSocket) {
-	_ = unix.EpollCtl(l.ep, unix.EPOLL_CTL_DEL, s.fd, nil)
+	_ = unix.EpollCtl(l.ep, unix.EPOLL_CTL_DEL, int(s.fd), nil)
 	l.arrived(s)
-	delete(l.socks, int32(s.fd))
+	l.engine.sockets.set(int(s.fd), nil)
 	slot := l.wheel[s.slot]
 	last := len(slot) - 1
 	slot[s.place] = slot[last]
@@ -283,15 +282,15 @@ func (l *loop) end(s *loopSocket, err error) {
 		return
 	}
 	s.closed = true
-	if s.cause != nil {
-		err = s.cause
+	if s.ending != nil && s.ending.cause != nil {
+		err = s.ending.cause
 	}
 	s.mu.Unlock()
 	l.forget(s)
 	if s.handler != nil {
 		s.handler.Closed(err)
 	}
-	unix.Close(s.fd)
+	unix.Close(int(s.fd))
 }
 
 func addrPort(sa unix.Sockaddr) netip.AddrPort {

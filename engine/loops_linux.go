@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
 	"runtime"
 	"slices"
 	"sync"
@@ -25,6 +24,7 @@ type Loops struct {
 	loops    []*loop
 	fallback *Portable // for connections that are no plain TCP
 	http     *handOver
+	sockets  socketTable
 
 	maxWaiting int // of each loop
 
@@ -81,6 +81,7 @@ func (e *Loops) start() error {
 	}); cerr != nil || err != nil {
 		return fmt.Errorf("copying the listener's descriptor: %w", firstError(cerr, err))
 	}
+	e.tune(e.listenFd)
 	for range e.options.Loops {
 		l, err := newLoop(e)
 		if err == nil {
@@ -100,6 +101,12 @@ func (e *Loops) start() error {
 		e.wg.Go(l.run)
 	}
 	return nil
+}
+
+// tune sets what connections inherit from their listener. Failing costs speed or memory, not correctness.
+func (e *Loops) tune(fd int) {
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, e.options.SendBuffer)
 }
 
 func firstError(errs ...error) error {
@@ -132,14 +139,11 @@ func (e *Loops) Serve(conn net.Conn, first []byte, open func(Socket) Handler) {
 		e.fallback.Serve(conn, first, open)
 		return
 	}
-	var remote netip.AddrPort
-	if a, ok := conn.RemoteAddr().(*net.TCPAddr); ok { // it has none when the peer has gone
-		remote = a.AddrPort()
-	}
+	e.tune(fd)
 	conn.Close() // the copy lives on, outside of net's poller
 	l := e.loops[e.generation.Load()%uint32(len(e.loops))]
 	ok = l.post(func() {
-		s, err := l.adopt(fd, remote)
+		s, err := l.adopt(fd)
 		if err != nil {
 			e.acceptFailed(err)
 			l.stillborn(fd, err, open)

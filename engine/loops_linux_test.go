@@ -521,7 +521,7 @@ func TestTicksOfALoopAreSpread(t *testing.T) {
 		if perLoop[s.loop] == nil {
 			perLoop[s.loop] = map[int]int{}
 		}
-		perLoop[s.loop][s.slot]++
+		perLoop[s.loop][int(s.slot)]++
 		defer eventually(t, func() bool { p.mu.Lock(); defer p.mu.Unlock(); return len(p.ticks) >= 2 }, "every connection is ticked again and again")
 	}
 	for _, slots := range perLoop {

@@ -3,7 +3,6 @@ package engine
 import (
 	"errors"
 	"net"
-	"net/netip"
 	"os"
 	"sync"
 	"time"
@@ -20,30 +19,42 @@ var (
 // loopSocket is one connection of a loop. Until it has a handler it reads an HTTP request.
 type loopSocket struct {
 	loop       *loop
-	fd         int
+	fd         int32
 	generation uint32
-	remote     netip.AddrPort
 
 	// Owned by the loop's goroutine.
 	handler Handler
 	pending *pending // nil with a handler
-	slot    int      // of the wheel
-	place   int      // in the slot
+	place   int32    // in the slot
+	slot    uint8    // of the wheel
 	paused  bool     // the handler's last Read reported false
 
 	mu       sync.Mutex
-	interest uint32    // owner: mu; what epoll watches for
-	nudged   bool      // owner: mu; a resume stands in the mailbox
-	linger   time.Time // owner: mu; when a finished connection is closed, zero when it is not finished
-	closed   bool      // owner: mu; the descriptor must not be used any more
-	cause    error     // owner: mu; why it was aborted
+	ending   *ending // owner: mu; nil before Finish and Abort
+	interest uint32  // owner: mu; what epoll watches for
+	nudged   bool    // owner: mu; a resume stands in the mailbox
+	closed   bool    // owner: mu; the descriptor must not be used any more
+}
+
+// ending is what a connection has besides once it was finished or aborted.
+type ending struct {
+	linger time.Time // when a finished connection is closed, zero when it is not finished
+	cause  error     // why it was aborted
+}
+
+// beginEnding returns the socket's ending, and makes it if need be. The socket is locked.
+func (s *loopSocket) beginEnding() *ending {
+	if s.ending == nil {
+		s.ending = new(ending)
+	}
+	return s.ending
 }
 
 const readInterest = unix.EPOLLIN | unix.EPOLLRDHUP
 
 // TryWrite implements fanout.Socket.
 func (s *loopSocket) TryWrite(b []byte) (n int, err error) {
-	n, err = unix.Write(s.fd, b)
+	n, err = rawWrite(int(s.fd), b)
 	switch {
 	case err == nil:
 		return n, nil
@@ -61,10 +72,10 @@ func (s *loopSocket) Finish() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.closed {
-		s.linger = time.Now().Add(s.loop.engine.options.Linger)
+		s.beginEnding().linger = time.Now().Add(s.loop.engine.options.Linger)
 		s.watchLocked(readInterest, 0) // one that is not being read would not see its peer's end
 		// The peer may have gone; reading finds out.
-		_ = unix.Shutdown(s.fd, unix.SHUT_WR)
+		_ = unix.Shutdown(int(s.fd), unix.SHUT_WR)
 	}
 }
 
@@ -72,11 +83,11 @@ func (s *loopSocket) Finish() {
 func (s *loopSocket) Abort(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.cause == nil {
-		s.cause = err
+	if e := s.beginEnding(); e.cause == nil {
+		e.cause = err
 	}
 	if !s.closed {
-		_ = unix.Shutdown(s.fd, unix.SHUT_RDWR) // a peer that has gone already is as good
+		_ = unix.Shutdown(int(s.fd), unix.SHUT_RDWR) // a peer that has gone already is as good
 	}
 }
 
@@ -107,7 +118,7 @@ func (s *loopSocket) resume() {
 func (s *loopSocket) pause() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.paused = s.linger.IsZero()
+	s.paused = s.ending == nil || s.ending.linger.IsZero()
 	if s.paused {
 		s.watchLocked(0, readInterest)
 	}
@@ -125,10 +136,10 @@ func (s *loopSocket) watchLocked(more, less uint32) {
 		return
 	}
 	s.interest = s.interest&^less | more
-	ev := unix.EpollEvent{Events: s.interest, Fd: int32(s.fd), Pad: int32(s.generation)}
-	if err := unix.EpollCtl(s.loop.ep, unix.EPOLL_CTL_MOD, s.fd, &ev); err != nil && s.cause == nil {
-		s.cause = err
-		_ = unix.Shutdown(s.fd, unix.SHUT_RDWR)
+	ev := unix.EpollEvent{Events: s.interest, Fd: s.fd, Pad: int32(s.generation)}
+	if err := unix.EpollCtl(s.loop.ep, unix.EPOLL_CTL_MOD, int(s.fd), &ev); err != nil && s.beginEnding().cause == nil {
+		s.beginEnding().cause = err
+		_ = unix.Shutdown(int(s.fd), unix.SHUT_RDWR)
 	}
 }
 
@@ -144,7 +155,7 @@ func (s *loopSocket) event(events uint32) {
 	case events&(unix.EPOLLIN|unix.EPOLLRDHUP) != 0:
 		s.read()
 	case events&(unix.EPOLLHUP|unix.EPOLLERR) != 0:
-		s.loop.end(s, socketError(s.fd))
+		s.loop.end(s, socketError(int(s.fd)))
 	}
 }
 
@@ -159,7 +170,7 @@ func socketError(fd int) error {
 
 // read reads once; what is left makes epoll speak again.
 func (s *loopSocket) read() {
-	n, err := unix.Read(s.fd, s.loop.buf)
+	n, err := rawRead(int(s.fd), s.loop.buf)
 	switch {
 	case n > 0:
 		s.take(s.loop.buf[:n])
@@ -197,7 +208,7 @@ func (s *loopSocket) tick(now time.Time) {
 		return
 	}
 	s.mu.Lock()
-	over := !s.linger.IsZero() && now.After(s.linger)
+	over := s.ending != nil && !s.ending.linger.IsZero() && now.After(s.ending.linger)
 	s.mu.Unlock()
 	if over {
 		s.loop.end(s, nil)

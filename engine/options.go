@@ -24,7 +24,7 @@ type LoopOptions struct {
 type Upgrader interface {
 	// Handles says whether a request is for Upgrade; all others go to net/http.
 	Handles(r *http.Request) bool
-	// Upgrade judges a request. open makes the connection's handler, which answers the handshake through its socket; when
+	// Upgrade judges a request, which is valid only during the call. open makes the connection's handler, which answers the handshake through its socket; when
 	// it is nil the request is refused, and the connection ends with the answer refusal.
 	Upgrade(r *http.Request) (refusal []byte, open func(Socket) Handler)
 }

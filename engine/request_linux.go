@@ -1,11 +1,9 @@
 package engine
 
 import (
-	"bufio"
 	"bytes"
 	"net"
-	"net/http"
-	"strings"
+	"net/netip"
 	"sync"
 	"time"
 )
@@ -17,6 +15,7 @@ const maxHead = 16 << 10
 // first. It is owned by the loop's goroutine.
 type pending struct {
 	s             *loopSocket
+	remote        netip.AddrPort
 	head          []byte // the part of the request that has arrived
 	deadline      time.Time
 	before, after *pending
@@ -24,11 +23,11 @@ type pending struct {
 
 // await puts a socket at the end of the list of those whose request has not arrived. When the list is full the oldest,
 // who had the most time, makes room.
-func (l *loop) await(s *loopSocket) {
+func (l *loop) await(s *loopSocket, remote netip.AddrPort) {
 	if l.waiting >= l.engine.maxWaiting {
 		l.end(l.oldest.s, errCrowded)
 	}
-	p := &pending{s: s, deadline: time.Now().Add(l.engine.options.Handshake), before: l.newest}
+	p := &pending{s: s, remote: remote, deadline: time.Now().Add(l.engine.options.Handshake), before: l.newest}
 	if p.before == nil {
 		l.oldest = p
 	} else {
@@ -84,94 +83,21 @@ func (s *loopSocket) request(b []byte) {
 	}
 }
 
-// headLength is the length of the head that b begins with: all up to the first empty line, where lines end as net/http
-// reads them, with LF or CR LF. It is 0 when the head is not complete. The first old bytes were looked at before.
-func headLength(b []byte, old int) int {
-	for i := max(old-2, 0); ; i++ {
-		n := bytes.IndexByte(b[i:], '\n')
-		if n < 0 {
-			return 0
-		}
-		i += n
-		switch rest := b[i+1:]; {
-		case len(rest) > 0 && rest[0] == '\n':
-			return i + 2
-		case len(rest) > 1 && rest[0] == '\r' && rest[1] == '\n':
-			return i + 3
-		}
-	}
-}
-
 // complete acts on a request whose head is the first n of b.
 func (s *loopSocket) complete(b []byte, n int) {
 	up := s.loop.engine.options.Upgrader
-	r, ok := readHead(b[:n])
+	r, ok := s.loop.heads.read(b[:n])
 	if !ok || !up.Handles(r) {
 		s.handOver(b)
 		return
 	}
-	r.RemoteAddr = s.remote.String()
+	r.RemoteAddr = s.pending.remote.String()
 	refusal, open := up.Upgrade(r)
 	if open == nil {
 		s.refuse(refusal)
 		return
 	}
 	s.open(open, b[n:])
-}
-
-// readHead reads a head. It reports false when the request is not surely one that net/http's server would give to its
-// handler as it is: such a request is left to net/http, so that it is judged by the same rules as if there were no loops.
-func readHead(head []byte) (*http.Request, bool) {
-	if len(head) > maxHead {
-		return nil, false
-	}
-	br := bufio.NewReaderSize(bytes.NewReader(head), len(head))
-	r, err := http.ReadRequest(br)
-	if err != nil || br.Buffered() > 0 {
-		return nil, false
-	}
-	switch {
-	case r.Method != http.MethodGet, r.ProtoMajor != 1, r.ProtoMinor != 1:
-	case !strings.HasPrefix(r.RequestURI, "/"), !plainHost(r.Host):
-	case r.ContentLength != 0, len(r.TransferEncoding) > 0, len(r.Header["Expect"]) > 0:
-	default:
-		return r, plainFields(r.Header)
-	}
-	return nil, false
-}
-
-// plainHost says whether a Host has only bytes of names, addresses and ports.
-func plainHost(host string) bool {
-	for i := range len(host) {
-		if c := host[i]; !alphanumeric(c) && strings.IndexByte(".-_:[]", c) < 0 {
-			return false
-		}
-	}
-	return host != ""
-}
-
-// plainFields says whether names are tokens and values without control characters: RFC 9110, sections 5.1 and 5.5.
-// http.ReadRequest lets more through than net/http's server does, such as a space before the colon.
-func plainFields(h http.Header) bool {
-	for name, values := range h {
-		for i := range len(name) {
-			if c := name[i]; !alphanumeric(c) && strings.IndexByte("!#$%&'*+-.^_`|~", c) < 0 {
-				return false
-			}
-		}
-		for _, value := range values {
-			for i := range len(value) {
-				if c := value[i]; c < ' ' && c != '\t' || c == 0x7f {
-					return false
-				}
-			}
-		}
-	}
-	return true
-}
-
-func alphanumeric(c byte) bool {
-	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
 }
 
 // refuse ends a connection with an answer: what the peer still sends is read for a while, so that the answer is
@@ -194,13 +120,13 @@ func (discard) Closed(error)     {}
 // handOver gives the connection to net/http, with what was read of it.
 func (s *loopSocket) handOver(read []byte) {
 	e := s.loop.engine
-	first := bytes.Clone(read)
+	first, remote := bytes.Clone(read), s.pending.remote
 	conn, err := s.release()
 	if err != nil {
 		e.acceptFailed(err)
 		return
 	}
-	if !e.http.give(&prefixed{Conn: conn, first: first, remote: net.TCPAddrFromAddrPort(s.remote)}) {
+	if !e.http.give(&prefixed{Conn: conn, first: first, remote: net.TCPAddrFromAddrPort(remote)}) {
 		e.acceptFailed(errBehind)
 	}
 }

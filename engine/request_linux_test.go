@@ -14,12 +14,14 @@ func FuzzReadHead(f *testing.F) {
 	f.Add([]byte("GET /up HTTP/1.1\nHost: h\nA : b\n\n"))
 	f.Add([]byte("GET //x?y HTTP/1.1\r\nHost: [::1]:80\r\nA: b\r\n c\r\nContent-Length: 0\r\n\r\n"))
 	f.Add([]byte("GET http://i/ HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"))
+	f.Add([]byte("GET /ws/%e5%bc%b9;a=b?x=%zz&y HTTP/1.1\r\nhost: h\r\nPragma: no-cache\r\nPragma: x\r\nX-y:\r\n\r\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		n := headLength(b, 0)
 		if n == 0 {
 			return
 		}
-		ours, ok := readHead(b[:n])
+		var heads headReader
+		ours, ok := heads.read(b[:n])
 		if !ok {
 			return
 		}
@@ -37,7 +39,7 @@ func FuzzReadHead(f *testing.F) {
 		<-done
 		select {
 		case r := <-seen:
-			if r.RequestURI != ours.RequestURI || r.Host != ours.Host || !reflect.DeepEqual(r.Header, ours.Header) {
+			if r.RequestURI != ours.RequestURI || r.URL.EscapedPath() != ours.URL.EscapedPath() || r.URL.RawQuery != ours.URL.RawQuery || r.URL.Path != ours.URL.Path || r.Host != ours.Host || !reflect.DeepEqual(r.Header, ours.Header) {
 				t.Errorf("%q is %v %v for a loop and %v %v for net/http", b[:n], ours.RequestURI, ours.Header, r.RequestURI, r.Header)
 			}
 		default:
