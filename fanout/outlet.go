@@ -40,10 +40,17 @@ type Outlet struct {
 
 // NewOutlet makes the sending side of sock. limit bounds the pending bytes; 0 means DefaultPending.
 func NewOutlet(w *Writers, sock Socket, limit int) *Outlet {
+	o := new(Outlet)
+	o.Init(w, sock, limit)
+	return o
+}
+
+// Init is NewOutlet for an outlet that is part of something else. An outlet is not to be copied.
+func (o *Outlet) Init(w *Writers, sock Socket, limit int) {
 	if limit <= 0 {
 		limit = DefaultPending
 	}
-	return &Outlet{writers: w, sock: sock, limit: limit}
+	o.writers, o.sock, o.limit = w, sock, limit
 }
 
 // Send queues ready frames to go before anything that members have not been given yet. It reports false, and drops

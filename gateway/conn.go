@@ -19,38 +19,46 @@ type conn struct {
 	gateway *Gateway
 	socket  engine.Socket
 	addr    netip.Addr
-	out     *fanout.Outlet
-	session *session.Session
 	asm     ws.Assembler // owner: Read
-	held    []byte       // owner: Read; what was read and waits for the session: no more than one read brings
-	rest    []byte       // owner: Read; of the message before held, what waits: no more than one message
+	late    *late        // owner: Read; nil when nothing waits for the session
+	place   int32        // owner: Gateway.mu; in Gateway.conns
 	ended   bool         // owner: Read; a close frame was sent or received, nothing is taken any more
 
-	leaving atomic.Bool  // no message is taken any more
-	deaf    atomic.Bool  // the session is full: pongs are not read
-	heard   atomic.Int64 // when bytes last arrived, Unix nanoseconds
-	pinged  atomic.Int64 // when a ping was sent that nothing has answered, 0 without one
+	leaving atomic.Bool   // no message is taken any more
+	deaf    atomic.Bool   // the session is full: pongs are not read
+	heard   atomic.Uint32 // the moment when bytes last arrived
+	pinged  atomic.Uint32 // the moment when a ping was sent that nothing has answered, 0 without one
+
+	out     fanout.Outlet
+	session session.Session
+}
+
+// late is what a connection has read before its session had room for it.
+type late struct {
+	rest []byte // of a message: no more than one
+	held []byte // what was read after it: no more than one read brings
 }
 
 // Read implements engine.Handler.
 func (c *conn) Read(b []byte) (more bool) {
 	if len(b) > 0 {
-		c.heard.Store(time.Now().UnixNano())
+		c.heard.Store(c.gateway.now())
 		c.pinged.Store(0)
 	}
-	if len(c.held) > 0 {
-		b = append(c.held, b...)
-		c.held = nil
+	var rest []byte
+	if c.late != nil {
+		rest, b = c.late.rest, append(c.late.held, b...)
+		c.late = nil
 	}
 	for !c.ended {
-		c.deaf.Store(true) // before Full, which resume follows
+		c.deaf.Store(true) // before Full, which Resume follows
 		if c.session.Full() {
-			c.held = bytes.Clone(b)
+			c.late = &late{rest, bytes.Clone(b)}
 			return false
 		}
 		c.deaf.Store(false)
-		if len(c.rest) > 0 {
-			c.rest = c.message(c.rest)
+		if len(rest) > 0 {
+			rest = c.message(rest)
 			continue
 		}
 		ev, n, err := c.asm.Next(b)
@@ -62,16 +70,19 @@ func (c *conn) Read(b []byte) (more bool) {
 		if ev.Op == 0 {
 			break
 		}
-		c.event(ev)
+		rest = c.event(ev)
 	}
 	return true
 }
 
-// resume goes on reading when the session has room again.
-func (c *conn) resume() {
+// Resume implements session.Connection: it goes on reading.
+func (c *conn) Resume() {
 	c.deaf.Store(false)
 	c.socket.Resume()
 }
+
+// Slow implements session.Connection.
+func (c *conn) Slow() { c.gateway.stats.Slow.Add(1) }
 
 // message gives the session a message and returns what it had no room for.
 func (c *conn) message(payload []byte) (rest []byte) {
@@ -81,11 +92,12 @@ func (c *conn) message(payload []byte) (rest []byte) {
 	return c.session.Message(payload)
 }
 
-func (c *conn) event(ev ws.Event) {
+// event takes what the assembler found, and returns what the session had no room for.
+func (c *conn) event(ev ws.Event) (rest []byte) {
 	switch ev.Op {
 	case ws.OpText:
 		c.gateway.stats.Received.Add(1)
-		c.rest = bytes.Clone(c.message(ev.Payload))
+		return bytes.Clone(c.message(ev.Payload))
 	case ws.OpBinary:
 		c.violation(proto.CloseUnsupported)
 	case ws.OpPing:
@@ -100,6 +112,7 @@ func (c *conn) event(ev ws.Event) {
 		}
 		c.end(proto.Close{Code: code})
 	}
+	return nil
 }
 
 // violation closes the connection because of what it sent.
@@ -114,7 +127,7 @@ func (c *conn) violation(err error) {
 // end reports whether the connection was not ending yet.
 func (c *conn) end(closing proto.Close) bool {
 	c.ended = true
-	c.held, c.rest = nil, nil
+	c.late = nil
 	return c.session.End(closing)
 }
 
@@ -151,7 +164,7 @@ func (c *conn) Tick(now time.Time) {
 		return
 	}
 	if at := c.pinged.Load(); at != 0 {
-		switch silent := now.Sub(time.Unix(0, at)); {
+		switch silent := between(at, g.moment(now)); {
 		case silent < g.Pong:
 		case c.session.End(proto.CloseNoPong): // however late this is: the client is told before it is cut
 			g.stats.NoPong.Add(1)
@@ -160,8 +173,8 @@ func (c *conn) Tick(now time.Time) {
 		}
 		return
 	}
-	if now.Sub(time.Unix(0, c.heard.Load())) >= g.Ping {
-		c.pinged.Store(now.UnixNano())
+	if between(c.heard.Load(), g.moment(now)) >= g.Ping {
+		c.pinged.Store(max(g.moment(now), 1))
 		c.out.Send(ws.AppendFrame(nil, ws.OpPing, nil)) // when it cannot be sent, the pong will be missing
 	}
 }
@@ -173,6 +186,6 @@ func (c *conn) Writable() { c.out.Writable() }
 func (c *conn) Closed(err error) {
 	c.out.Close()
 	c.gateway.stats.Closed.Add(1)
-	c.gateway.Log.Debug("disconnected", "session", c.session, "address", c.addr, "cause", err)
+	c.gateway.Log.Debug("disconnected", "session", &c.session, "address", c.addr, "cause", err)
 	c.gateway.release(c.addr, c)
 }

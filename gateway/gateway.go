@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -65,13 +66,15 @@ type Stats struct {
 type Gateway struct {
 	Options
 	rules  ws.Rules
+	server session.Server // what all sessions share
 	engine engine.Engine
 	stats  Stats
+	began  time.Time // moments of connections count from here
 
 	mu      sync.Mutex
-	conns   map[*conn]struct{} // owner: mu
+	conns   []*conn            // owner: mu; each knows its place
 	pending int                // owner: mu; accepted and not yet in conns
-	perAddr map[netip.Addr]int // owner: mu
+	perAddr map[netip.Addr]int // owner: mu; empty without MaxPerAddress
 	closing bool               // owner: mu
 	empty   chan struct{}      // closed when closing and no connection is left
 }
@@ -84,7 +87,8 @@ func New(o Options) *Gateway {
 	}
 	g := &Gateway{
 		Options: o, rules: ws.Rules{MaxMessage: o.MaxMessage},
-		conns: map[*conn]struct{}{}, perAddr: map[netip.Addr]int{}, empty: make(chan struct{}),
+		server: session.Server{Node: o.Node, Backend: o.Backend}, began: time.Now(),
+		perAddr: map[netip.Addr]int{}, empty: make(chan struct{}),
 	}
 	g.engine = engine.NewPortable(g.engineOptions())
 	return g
@@ -114,6 +118,18 @@ func or(d, otherwise time.Duration) time.Duration {
 		return otherwise
 	}
 	return d
+}
+
+// moment is a time in milliseconds since the gateway began. It comes round after 49 days; only differences count.
+type moment = uint32
+
+func (g *Gateway) now() moment { return g.moment(time.Now()) }
+
+func (g *Gateway) moment(t time.Time) moment { return moment(t.Sub(g.began).Milliseconds()) }
+
+// between is the time from one moment to a later one; a moment that is not later is no time away.
+func between(from, to moment) time.Duration {
+	return time.Duration(max(int32(to-from), 0)) * time.Millisecond
 }
 
 // Stats are the gateway's counters.
@@ -283,7 +299,7 @@ func (g *Gateway) trusted(a netip.Addr) bool {
 	return false
 }
 
-// count counts a connection, if there is room for it.
+// count counts a connection of addr, if there is room for it.
 func (g *Gateway) count(addr netip.Addr) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -294,31 +310,38 @@ func (g *Gateway) count(addr netip.Addr) error {
 	if g.MaxConnections > 0 && len(g.conns)+g.pending >= g.MaxConnections {
 		return &ws.HandshakeError{Status: http.StatusServiceUnavailable, Header: retry, Message: fmt.Sprintf("this node has reached its limit of %d connections; connect to another or raise limits.connections", g.MaxConnections)}
 	}
-	if g.MaxPerAddress > 0 && !addr.IsLoopback() && g.perAddr[addr] >= g.MaxPerAddress {
+	if g.counts(addr) && g.perAddr[addr] >= g.MaxPerAddress {
 		return &ws.HandshakeError{Status: http.StatusTooManyRequests, Header: retry, Message: fmt.Sprintf("your address %s has reached its limit of %d connections; close some or raise limits.connections_per_address", addr, g.MaxPerAddress)}
 	}
 	g.pending++
-	g.perAddr[addr]++
+	if g.counts(addr) {
+		g.perAddr[addr]++
+	}
 	return nil
 }
+
+// counts says whether the connections of an address are counted.
+func (g *Gateway) counts(addr netip.Addr) bool { return g.MaxPerAddress > 0 && !addr.IsLoopback() }
 
 // open makes the connection of an admitted request.
 func (g *Gateway) open(socket engine.Socket, a admission) engine.Handler {
 	c := &conn{gateway: g, socket: socket, addr: a.addr, asm: ws.NewAssembler(&g.rules)}
-	c.heard.Store(time.Now().UnixNano())
-	c.out = fanout.NewOutlet(g.Writers, socket, 0)
-	c.session = session.New(session.Options{
-		Node: g.Node, Client: strings.ToLower(rand.Text()[:16]), Channel: a.channel, Format: a.format, Query: a.query,
-		Greeting: ws.AppendResponse(nil, a.key, "", nil),
-		Backend:  g.Backend, Outlet: c.out, Resume: c.resume, Slow: func() { g.stats.Slow.Add(1) },
+	c.heard.Store(g.now())
+	c.out.Init(g.Writers, socket, 0)
+	c.session.Init(session.Options{
+		Server: &g.server, Connection: c, Outlet: &c.out, Client: strings.ToLower(rand.Text()[:16]),
+		Channel: a.channel, Format: a.format, User: a.query.Name,
 	})
 	g.mu.Lock()
 	g.pending--
-	g.conns[c] = struct{}{}
+	c.place = int32(len(g.conns))
+	g.conns = append(g.conns, c)
 	closing := g.closing
 	g.mu.Unlock()
-	g.Log.Debug("connected", "session", c.session, "address", a.addr)
-	c.session.Start()
+	if g.Log.Enabled(context.Background(), slog.LevelDebug) {
+		g.Log.Debug("connected", "session", &c.session, "address", a.addr)
+	}
+	c.session.Start(&a.query, ws.AppendResponse(nil, a.key, "", nil))
 	if closing {
 		c.leave(proto.CloseShutdown)
 	}
@@ -332,10 +355,16 @@ func (g *Gateway) release(addr netip.Addr, c *conn) {
 	if c == nil {
 		g.pending--
 	} else {
-		delete(g.conns, c)
+		last := len(g.conns) - 1
+		g.conns[c.place] = g.conns[last]
+		g.conns[c.place].place = c.place
+		g.conns[last] = nil
+		g.conns = g.conns[:last]
 	}
-	if g.perAddr[addr]--; g.perAddr[addr] == 0 {
-		delete(g.perAddr, addr)
+	if g.counts(addr) {
+		if g.perAddr[addr]--; g.perAddr[addr] == 0 {
+			delete(g.perAddr, addr)
+		}
 	}
 	g.checkEmpty()
 }
@@ -355,10 +384,7 @@ func (g *Gateway) checkEmpty() {
 func (g *Gateway) Shutdown(ctx context.Context) {
 	g.mu.Lock()
 	g.closing = true
-	var all []*conn
-	for c := range g.conns {
-		all = append(all, c)
-	}
+	all := slices.Clone(g.conns)
 	g.checkEmpty()
 	g.mu.Unlock()
 	g.drain(ctx, all)

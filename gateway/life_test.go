@@ -112,7 +112,7 @@ func TestAFloodOfPingsIsBounded(t *testing.T) {
 			break // it was cut
 		}
 		w.gateway.mu.Lock()
-		for open := range w.gateway.conns {
+		for _, open := range w.gateway.conns {
 			most = max(most, open.out.Pending())
 		}
 		w.gateway.mu.Unlock()

@@ -298,6 +298,10 @@ func (s *simSocket) ArmWrite() {
 func (s *simSocket) Finish()     {}
 func (s *simSocket) Abort(error) {}
 
+// Resume and Slow implement session.Connection.
+func (s *simSocket) Resume() {}
+func (s *simSocket) Slow()   {}
+
 // cut ends the connection without a word.
 func (s *simSocket) cut() {
 	s.mu.Lock()
@@ -321,11 +325,11 @@ func (w *world) dial(n *simNode, client, channel string, q proto.JoinQuery, stal
 	}
 	n.mu.Unlock()
 	sess := session.New(session.Options{
-		Node: n.name, Client: client, Channel: channel, Format: session.JSON, Query: q,
-		Backend: n, Outlet: s.out, Resume: func() {},
+		Server: &session.Server{Node: n.name, Backend: n}, Connection: s, Outlet: s.out,
+		Client: client, Channel: channel, Format: session.JSON, User: q.Name,
 	})
 	if alive {
-		sess.Start()
+		sess.Start(&q, nil)
 	} else {
 		go s.cut()
 	}

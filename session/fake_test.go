@@ -129,13 +129,25 @@ func open(t *testing.T, format int, query string) *client {
 	t.Cleanup(writers.Close)
 	c := &client{t: t, backend: &backend{}, socket: &socket{}}
 	c.Session = New(Options{
-		Node: "a", Client: "c1", Channel: "room", Format: format, Query: q, Backend: c.backend,
+		Server: &Server{Node: "a", Backend: c.backend}, Connection: c, Client: "c1", Channel: "room", Format: format, User: q.Name,
 		Outlet: fanout.NewOutlet(writers, c.socket, 0),
-		Resume: func() { c.mu.Lock(); defer c.mu.Unlock(); c.resumes++ },
-		Slow:   func() { c.mu.Lock(); defer c.mu.Unlock(); c.slow++ },
 	})
-	c.Start()
+	c.Start(&q, nil)
 	return c
+}
+
+// Resume implements Connection.
+func (c *client) Resume() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.resumes++
+}
+
+// Slow implements Connection.
+func (c *client) Slow() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.slow++
 }
 
 func (c *client) join() *client {

@@ -3,7 +3,7 @@
 //
 // Message is called by one goroutine at a time; answers may come from any. Answers to publishes come in the order of the
 // publishes. At most Limit commands are under way, and none before the session is a member; Full says so, and the caller keeps
-// what it has until Options.Resume.
+// what it has until Connection.Resume.
 package session
 
 import (
@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"unique"
 
 	"barrage/channel"
 	"barrage/fanout"
@@ -41,54 +42,84 @@ type Backend interface {
 	Join(name string, r channel.JoinRequest)
 }
 
+// Server is what the sessions of one server have in common.
+type Server struct {
+	// Node is the name that the welcome tells.
+	Node    string
+	Backend Backend
+}
+
+// Connection is what a session asks of the connection that it belongs to. Its methods must not block.
+type Connection interface {
+	// Resume is called when the session is not full any more, once for each time that Full reported true.
+	Resume()
+	// Slow is called once when the session ends because its client let answers pile up.
+	Slow()
+}
+
 // Options of a session.
 type Options struct {
-	// Node is the name that the welcome tells; Client the id of the connection.
-	Node, Client string
-	Channel      string
+	Server     *Server
+	Connection Connection
+	Outlet     *fanout.Outlet
+	// Client is the id of the connection. Channel and User are copied once for all sessions that have the same.
+	Client  string
+	Channel string
 	// Format is Raw or JSON.
 	Format int
-	Query  proto.JoinQuery
-	// Greeting goes out before anything else, when the channel is ready or the session ends: the answer to the
-	// handshake. A client that is connected is therefore joined, and misses nothing from then on.
-	Greeting []byte
-	// Backend and Outlet belong to the caller.
-	Backend Backend
-	Outlet  *fanout.Outlet
-	// Resume is called when the session is not full any more, once for each time that Full reported true. It must not
-	// block.
-	Resume func()
-	// Slow, when set, is called once when the session ends because its client let answers pile up.
-	Slow func()
+	// User is the name under which the client publishes.
+	User string
 }
 
 // Session is one client.
 type Session struct {
-	Options
+	server  *Server
+	conn    Connection
+	outlet  *fanout.Outlet
+	client  string
+	channel unique.Handle[string]
+	user    unique.Handle[string]
+	format  uint8
+
 	ended atomic.Bool // a close frame was sent
 
 	mu        sync.Mutex
-	underway  int         // owner: mu; commands without an answer yet
-	histories int         // owner: mu; of those, reads of history
-	joined    bool        // owner: mu
-	paused    bool        // owner: mu; Full reported true
-	leaving   bool        // owner: mu; no message is taken any more; ends when nothing is under way
-	last      proto.Close // owner: mu; how to end then
+	underway  uint8        // owner: mu; commands without an answer yet
+	histories uint8        // owner: mu; of those, reads of history
+	joined    bool         // owner: mu
+	paused    bool         // owner: mu; Full reported true
+	leaving   bool         // owner: mu; no message is taken any more; ends when nothing is under way
+	last      *proto.Close // owner: mu; how to end then
+	greeting  *[]byte      // owner: mu; nil once it was sent
+}
+
+// Init makes s a session that is not a member yet. A session is not to be copied.
+func (s *Session) Init(o Options) {
+	s.server, s.conn, s.outlet = o.Server, o.Connection, o.Outlet
+	s.client, s.channel, s.user, s.format = o.Client, unique.Make(o.Channel), unique.Make(o.User), uint8(o.Format)
 }
 
 // New makes a session that is not a member yet.
-func New(o Options) *Session { return &Session{Options: o} }
+func New(o Options) *Session {
+	s := new(Session)
+	s.Init(o)
+	return s
+}
 
-// Start joins the channel. The welcome, and a reset before it, are sent when the channel is ready; until then the session is
-// full.
-func (s *Session) Start() {
+// Start joins the channel as q asks. greeting goes out before anything else, when the channel is ready or the session ends:
+// the answer to the handshake. A client that is connected is therefore joined, and misses nothing from then on. The welcome,
+// and a reset before it, follow the greeting; until then the session is full. It is called once, before all others.
+func (s *Session) Start(q *proto.JoinQuery, greeting []byte) {
 	skip := fanout.Sender(0)
-	if !s.Query.Echo {
-		skip = channel.SenderOf(s.Client)
+	if !q.Echo {
+		skip = channel.SenderOf(s.client)
 	}
-	s.Backend.Join(s.Channel, channel.JoinRequest{
-		Start:  channel.Start{Since: s.Query.Since, Epoch: s.Query.Epoch, Last: s.Query.Last},
-		Format: s.Format, Outlet: s.Outlet, Skip: skip, Ready: s.ready,
+	if len(greeting) > 0 {
+		s.greeting = &greeting
+	}
+	s.server.Backend.Join(s.channel.Value(), channel.JoinRequest{
+		Start:  channel.Start{Since: q.Since, Epoch: q.Epoch, Last: q.Last},
+		Format: int(s.format), Outlet: s.outlet, Skip: skip, Ready: s.ready,
 	})
 }
 
@@ -96,7 +127,7 @@ func (s *Session) ready(j channel.Joined) {
 	switch {
 	case j.Err != nil:
 		s.End(proto.CloseUnavailable)
-	case j.Reset && s.Format == Raw:
+	case j.Reset && s.format == Raw:
 		s.End(missed(j.Reason))
 	}
 	s.mu.Lock()
@@ -105,43 +136,50 @@ func (s *Session) ready(j channel.Joined) {
 	resume := s.resumable()
 	s.mu.Unlock()
 	if resume {
-		s.Resume()
+		s.conn.Resume()
 	}
 }
 
 // welcome is what a client is told when it is joined.
 func (s *Session) welcome(j channel.Joined) (frames []byte) {
-	if s.Format == Raw {
+	if s.format == Raw {
 		return nil
 	}
 	if j.Reset {
 		frames = appendLine(frames, proto.AppendReset(nil, proto.Reset{Epoch: j.Epoch, Offset: j.Next - 1, Reason: j.Reason}))
 	}
 	return appendLine(frames, proto.AppendWelcome(nil, proto.Welcome{
-		Node: s.Node, Client: s.Client, Channel: s.Channel, Epoch: j.Epoch, Offset: j.Offset,
+		Node: s.server.Node, Client: s.client, Channel: s.channel.Value(), Epoch: j.Epoch, Offset: j.Offset,
 	}))
 }
 
 // greet sends the greeting, and frames after it, unless the session has ended. The session is locked.
 func (s *Session) greet(frames []byte) {
-	first := append(s.Greeting, frames...)
-	s.Greeting = nil
-	if len(first) > 0 {
-		s.Outlet.Send(first)
+	if first := append(s.takeGreeting(), frames...); len(first) > 0 {
+		s.outlet.Send(first)
 	}
+}
+
+// takeGreeting returns the greeting if it was not sent yet. The session is locked.
+func (s *Session) takeGreeting() (greeting []byte) {
+	if s.greeting != nil {
+		greeting = *s.greeting
+	}
+	s.greeting = nil
+	return greeting
 }
 
 // Greeted says whether the greeting was sent. Before that nothing may be sent past the session.
 func (s *Session) Greeted() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.Greeting) == 0
+	return s.greeting == nil
 }
 
 func missed(reason string) proto.Close { return proto.CloseMissed.With("%s", reason) }
 
-// Full reports whether Message must not be called; Resume is called later if so. A session that has ended is never full: what it
-// is given is ignored.
+// Full reports whether Message must not be called; Connection.Resume is called later if so. A session that has ended is never
+// full: what it is given is ignored.
 func (s *Session) Full() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -164,7 +202,7 @@ func (s *Session) Message(payload []byte) (rest []byte) {
 	if s.ended.Load() {
 		return nil
 	}
-	if s.Format == Raw {
+	if s.format == Raw {
 		s.publish(proto.Command{Data: proto.RawToData(payload)})
 		return nil
 	}
@@ -212,7 +250,7 @@ func (s *Session) command(c proto.Command) {
 	case proto.CommandPing:
 		s.reply(proto.AppendPong(nil, proto.Pong{ID: c.ID}))
 	case proto.CommandInfo:
-		n := s.Backend.Info(s.Channel)
+		n := s.server.Backend.Info(s.channel.Value())
 		s.reply(proto.AppendInfo(nil, proto.Info{ID: c.ID, Members: n.Members, Nodes: n.Nodes}))
 	case proto.CommandHistory:
 		s.history(c)
@@ -221,12 +259,12 @@ func (s *Session) command(c proto.Command) {
 
 func (s *Session) publish(c proto.Command) {
 	s.begin(0)
-	p := node.Publication{Channel: s.Channel, Key: c.ID, User: s.Query.Name, Client: s.Client, Data: c.Data}
-	s.Backend.Publish(p, func(at node.Published, err *proto.Error) {
+	p := node.Publication{Channel: s.channel.Value(), Key: c.ID, User: s.user.Value(), Client: s.client, Data: c.Data}
+	s.server.Backend.Publish(p, func(at node.Published, err *proto.Error) {
 		switch {
-		case err == nil && s.Format == JSON:
+		case err == nil && s.format == JSON:
 			s.reply(proto.AppendAck(nil, proto.Ack{ID: c.ID, Offset: at.Offset, Repeated: at.Repeated}))
-		case err != nil && s.Format == JSON:
+		case err != nil && s.format == JSON:
 			s.fail(c.ID, err)
 		case err != nil:
 			// A raw client cannot be told otherwise that its text was not stored.
@@ -239,7 +277,7 @@ func (s *Session) publish(c proto.Command) {
 func (s *Session) history(c proto.Command) {
 	s.begin(1)
 	q := node.HistoryQuery{Since: c.Since, Before: c.Before, Limit: c.Limit}
-	s.Backend.History(s.Channel, q, func(h proto.History, err *proto.Error) {
+	s.server.Backend.History(s.channel.Value(), q, func(h proto.History, err *proto.Error) {
 		if err != nil {
 			s.fail(c.ID, err)
 		} else {
@@ -251,14 +289,14 @@ func (s *Session) history(c proto.Command) {
 }
 
 // begin and finish count a command; history is 1 for a read of history.
-func (s *Session) begin(history int) {
+func (s *Session) begin(history uint8) {
 	s.mu.Lock()
 	s.underway++
 	s.histories += history
 	s.mu.Unlock()
 }
 
-func (s *Session) finish(history int) {
+func (s *Session) finish(history uint8) {
 	s.mu.Lock()
 	s.underway--
 	s.histories -= history
@@ -266,10 +304,10 @@ func (s *Session) finish(history int) {
 	end := s.leaving && s.underway == 0
 	s.mu.Unlock()
 	if end {
-		s.End(s.last)
+		s.End(*s.last)
 	}
 	if resume {
-		s.Resume()
+		s.conn.Resume()
 	}
 }
 
@@ -277,11 +315,11 @@ func (s *Session) fail(id string, err *proto.Error) { s.reply(proto.AppendError(
 
 // reply sends one line in a frame. A client that lets too much pile up is closed.
 func (s *Session) reply(line []byte) {
-	if s.Outlet.Send(appendLine(nil, line)) || s.Outlet.Pending() == 0 { // with nothing pending the connection is gone
+	if s.outlet.Send(appendLine(nil, line)) || s.outlet.Pending() == 0 { // with nothing pending the connection is gone
 		return
 	}
-	if s.End(proto.CloseSlow.With("too many answers are waiting to be read")) && s.Slow != nil {
-		s.Slow()
+	if s.End(proto.CloseSlow.With("too many answers are waiting to be read")) {
+		s.conn.Slow()
 	}
 }
 
@@ -295,15 +333,14 @@ func (s *Session) End(c proto.Close) (first bool) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.Outlet.End(ws.AppendClose(s.Greeting, c.Code, c.Reason))
-	s.Greeting = nil
+	s.outlet.End(ws.AppendClose(s.takeGreeting(), c.Code, c.Reason))
 	return true
 }
 
 // Leave ends the session with c as soon as every command under way has its answer. The caller gives it no more messages.
 func (s *Session) Leave(c proto.Close) {
 	s.mu.Lock()
-	s.leaving, s.last = true, c
+	s.leaving, s.last = true, &c
 	end := s.underway == 0
 	s.mu.Unlock()
 	if end {
@@ -312,7 +349,7 @@ func (s *Session) Leave(c proto.Close) {
 }
 
 // String names the session in logs.
-func (s *Session) String() string { return fmt.Sprintf("client %s in %q", s.Client, s.Channel) }
+func (s *Session) String() string { return fmt.Sprintf("client %s in %q", s.client, s.channel.Value()) }
 
 // LogValue keeps a logger from looking into the session.
 func (s *Session) LogValue() slog.Value { return slog.StringValue(s.String()) }
