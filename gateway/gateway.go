@@ -279,6 +279,9 @@ func (g *Gateway) clientAddr(r *http.Request) netip.Addr {
 		return netip.Addr{}
 	}
 	addr := peer.Addr().Unmap()
+	if !g.trusted(addr) {
+		return addr
+	}
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
 	for i := len(hops) - 1; i >= 0 && g.trusted(addr); i-- {
 		hop, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
@@ -303,15 +306,14 @@ func (g *Gateway) trusted(a netip.Addr) bool {
 func (g *Gateway) count(addr netip.Addr) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	retry := http.Header{"Retry-After": {"5"}}
 	if g.closing {
-		return &ws.HandshakeError{Status: http.StatusServiceUnavailable, Header: retry, Message: "this node is shutting down; connect to another"}
+		return &ws.HandshakeError{Status: http.StatusServiceUnavailable, Header: retryLater(), Message: "this node is shutting down; connect to another"}
 	}
 	if g.MaxConnections > 0 && len(g.conns)+g.pending >= g.MaxConnections {
-		return &ws.HandshakeError{Status: http.StatusServiceUnavailable, Header: retry, Message: fmt.Sprintf("this node has reached its limit of %d connections; connect to another or raise limits.connections", g.MaxConnections)}
+		return &ws.HandshakeError{Status: http.StatusServiceUnavailable, Header: retryLater(), Message: fmt.Sprintf("this node has reached its limit of %d connections; connect to another or raise limits.connections", g.MaxConnections)}
 	}
 	if g.counts(addr) && g.perAddr[addr] >= g.MaxPerAddress {
-		return &ws.HandshakeError{Status: http.StatusTooManyRequests, Header: retry, Message: fmt.Sprintf("your address %s has reached its limit of %d connections; close some or raise limits.connections_per_address", addr, g.MaxPerAddress)}
+		return &ws.HandshakeError{Status: http.StatusTooManyRequests, Header: retryLater(), Message: fmt.Sprintf("your address %s has reached its limit of %d connections; close some or raise limits.connections_per_address", addr, g.MaxPerAddress)}
 	}
 	g.pending++
 	if g.counts(addr) {
@@ -320,8 +322,14 @@ func (g *Gateway) count(addr netip.Addr) error {
 	return nil
 }
 
+// retryLater tells a client when to try again.
+func retryLater() http.Header { return http.Header{"Retry-After": {"5"}} }
+
 // counts says whether the connections of an address are counted.
 func (g *Gateway) counts(addr netip.Addr) bool { return g.MaxPerAddress > 0 && !addr.IsLoopback() }
+
+// greetingSize has room for the answer to a handshake and the welcome.
+const greetingSize = 384
 
 // open makes the connection of an admitted request.
 func (g *Gateway) open(socket engine.Socket, a admission) engine.Handler {
@@ -341,7 +349,7 @@ func (g *Gateway) open(socket engine.Socket, a admission) engine.Handler {
 	if g.Log.Enabled(context.Background(), slog.LevelDebug) {
 		g.Log.Debug("connected", "session", &c.session, "address", a.addr)
 	}
-	c.session.Start(&a.query, ws.AppendResponse(nil, a.key, "", nil))
+	c.session.Start(&a.query, ws.AppendResponse(make([]byte, 0, greetingSize), a.key, "", nil))
 	if closing {
 		c.leave(proto.CloseShutdown)
 	}

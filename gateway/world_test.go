@@ -113,7 +113,7 @@ type world struct {
 	addr    string
 }
 
-func newNode(t *testing.T) (*node.Node, *gated) {
+func newNode(t testing.TB) (*node.Node, *gated) {
 	t.Helper()
 	j := &gated{Journal: memory.New()}
 	n, err := node.New(node.Options{

@@ -148,7 +148,7 @@ func (s *Session) welcome(j channel.Joined) (frames []byte) {
 	if j.Reset {
 		frames = appendLine(frames, proto.AppendReset(nil, proto.Reset{Epoch: j.Epoch, Offset: j.Next - 1, Reason: j.Reason}))
 	}
-	return appendLine(frames, proto.AppendWelcome(nil, proto.Welcome{
+	return appendLine(frames, proto.AppendWelcome(make([]byte, 0, 256), proto.Welcome{
 		Node: s.server.Node, Client: s.client, Channel: s.channel.Value(), Epoch: j.Epoch, Offset: j.Offset,
 	}))
 }

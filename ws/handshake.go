@@ -167,15 +167,20 @@ func validKey(key string) bool {
 
 // AcceptKey is the Sec-WebSocket-Accept for a Sec-WebSocket-Key. RFC 6455, section 4.2.2, number 5.4.
 func AcceptKey(key string) string {
-	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
-	return base64.StdEncoding.EncodeToString(sum[:])
+	return string(appendAcceptKey(nil, key))
+}
+
+func appendAcceptKey(dst []byte, key string) []byte {
+	var text [64]byte
+	sum := sha1.Sum(append(append(text[:0], key...), "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"...))
+	return base64.StdEncoding.AppendEncode(dst, sum[:])
 }
 
 // AppendResponse appends the answer that completes the handshake of RFC 6455, section 4.2.2; frames follow it. subprotocol
 // is one of those offered, or empty. extra are further fields, written in the order of their names.
 func AppendResponse(dst []byte, key, subprotocol string, extra http.Header) []byte {
 	dst = append(dst, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "...)
-	dst = append(dst, AcceptKey(key)...)
+	dst = appendAcceptKey(dst, key)
 	dst = append(dst, "\r\n"...)
 	if subprotocol != "" {
 		dst = appendField(dst, "Sec-WebSocket-Protocol", subprotocol)
@@ -185,6 +190,9 @@ func AppendResponse(dst []byte, key, subprotocol string, extra http.Header) []by
 }
 
 func appendFields(dst []byte, header http.Header) []byte {
+	if len(header) == 0 {
+		return dst
+	}
 	for _, name := range slices.Sorted(maps.Keys(header)) {
 		for _, value := range header[name] {
 			dst = appendField(dst, name, value)
