@@ -27,8 +27,9 @@ type Handler interface {
 	// Read takes bytes that arrived; they are valid only during the call and may be changed. It reports whether
 	// more may be read. When it may not, Read is called with no bytes after Resume. After Finish and Abort that does not count: the peer's end is waited for.
 	Read(b []byte) (more bool)
-	// Tick is called about every Options.Tick.
-	Tick(now time.Time)
+	// Tick is called from time to time, and returns when to call it again at the latest, give or take a tenth of
+	// Options.Tick; it may be called before. 0 stands for Options.Tick, and so does what is longer than six times that.
+	Tick(now time.Time) (after time.Duration)
 	// Writable is called after each ArmWrite once the socket accepts bytes again.
 	Writable()
 	// Closed says that the connection has ended: err is nil when the peer ended it.
@@ -53,7 +54,8 @@ type Engine interface {
 
 // Options of an engine. The zero value works.
 type Options struct {
-	// Tick is how often each connection's Tick is called; 0 means 5 s. Ticks are spread over that time.
+	// Tick is how often a connection's Tick is called that does not say when; 0 means 5 s. The first ticks are spread over
+	// that time.
 	Tick time.Duration
 	// Linger is how long a connection that was finished is read for the peer's end; 0 means 5 s.
 	Linger time.Duration

@@ -60,10 +60,11 @@ func (r *recorder) Read(b []byte) bool {
 	return r.room.Add(-int64(len(b))) > 0
 }
 
-func (r *recorder) Tick(now time.Time) {
+func (r *recorder) Tick(now time.Time) time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.ticks = append(r.ticks, now)
+	return 0
 }
 
 func (r *recorder) Writable() { r.writable <- struct{}{} }

@@ -24,7 +24,7 @@ type loop struct {
 	wakeFd int // an eventfd: the mailbox is not empty
 
 	mu      sync.Mutex
-	mailbox []func() // owner: mu; work posted by others, bounded by one resume, or one Serve, per connection
+	mailbox []func() // owner: mu; work posted by others, bounded by one resume, one Serve and one Finish per connection
 	posted  bool     // owner: mu; the eventfd was written
 	gone    bool     // owner: mu; the loop has ended
 
@@ -32,9 +32,9 @@ type loop struct {
 	oldest, newest *pending // of those whose request has not arrived
 	waiting        int      // how many they are
 	heads          headReader
-	wheel          [tickSlots][]*loopSocket
+	wheel          [wheelSlots][]*loopSocket
 	turn           int // the slot of the wheel that is next
-	slot           int // the slot for the next socket
+	first          int // how many slots after the next the last new socket began
 	next           time.Time
 	events         [maxEvents]unix.EpollEvent
 	buf            []byte
@@ -45,6 +45,9 @@ type loop struct {
 const (
 	maxEvents  = 256
 	loopBuffer = 64 << 10
+	// slotsPerTick is how finely the wheel divides Options.Tick, and wheelSlots how far it reaches.
+	slotsPerTick = 10
+	wheelSlots   = 64
 	// maxAccepts is how many connections a loop accepts before it looks after the others again.
 	maxAccepts = 64
 )
@@ -132,7 +135,7 @@ func (l *loop) run() {
 
 // schedule sets the time of the next tick.
 func (l *loop) schedule(now time.Time) {
-	l.next = now.Add(l.engine.options.Tick / tickSlots)
+	l.next = now.Add(l.slotTime())
 	// An epoll descriptor takes deadlines, because it stands in the poller.
 	_ = l.file.SetReadDeadline(l.next)
 }
@@ -183,8 +186,7 @@ func (l *loop) tick(now time.Time) {
 	if now.Before(l.next) {
 		return
 	}
-	slot := l.engine.options.Tick / tickSlots
-	due := min(1+int(now.Sub(l.next)/slot), tickSlots)
+	due := min(1+int(now.Sub(l.next)/l.slotTime()), wheelSlots)
 	l.schedule(now)
 	l.hear()
 	l.expire(now)
@@ -194,13 +196,39 @@ func (l *loop) tick(now time.Time) {
 }
 
 func (l *loop) turnWheel(now time.Time) {
-	// Backwards, because a socket that ends is replaced in its slot by the last one.
-	for i, v := range slices.Backward(l.wheel[l.turn]) {
-		if i < len(l.wheel[l.turn]) {
-			v.tick(now)
+	due := l.turn
+	l.turn = (l.turn + 1) % wheelSlots
+	// Backwards, so that it is the last one that ends or finds another place.
+	for _, s := range slices.Backward(l.wheel[due]) {
+		after := s.tick(now)
+		if int(s.place) < len(l.wheel[due]) { // it has not ended
+			l.leaveWheel(s)
+			l.enterWheel(s, after)
 		}
 	}
-	l.turn = (l.turn + 1) % tickSlots
+}
+
+func (l *loop) slotTime() time.Duration { return l.engine.options.Tick / slotsPerTick }
+
+// enterWheel gives a socket a slot that is due in after or a little later.
+func (l *loop) enterWheel(s *loopSocket, after time.Duration) {
+	if after <= 0 || after > (wheelSlots-2)*l.slotTime() {
+		after = l.engine.options.Tick
+	}
+	slots := int((after + l.slotTime() - 1) / l.slotTime())
+	s.slot = uint8((l.turn + slots) % wheelSlots)
+	s.place = int32(len(l.wheel[s.slot]))
+	l.wheel[s.slot] = append(l.wheel[s.slot], s)
+}
+
+// leaveWheel takes a socket out of its slot; the last one there takes its place.
+func (l *loop) leaveWheel(s *loopSocket) {
+	slot := l.wheel[s.slot]
+	last := len(slot) - 1
+	slot[s.place] = slot[last]
+	slot[s.place].place = s.place
+	slot[last] = nil
+	l.wheel[s.slot] = slot[:last]
 }
 
 // accept takes new connections; the listener is shared by all loops.
@@ -246,10 +274,8 @@ func (l *loop) adopt(fd int) (*loopSocket, error) {
 		return nil, err
 	}
 	l.engine.sockets.set(fd, s)
-	s.slot = uint8(l.slot)
-	l.slot = (l.slot + 1) % tickSlots
-	s.place = int32(len(l.wheel[s.slot]))
-	l.wheel[s.slot] = append(l.wheel[s.slot], s)
+	l.first = (l.first + 1) % slotsPerTick
+	l.enterWheel(s, time.Duration(l.first+1)*l.slotTime())
 	return s, nil
 }
 
@@ -265,12 +291,7 @@ func (l *loop) forget(s *loopSocket) {
 	_ = unix.EpollCtl(l.ep, unix.EPOLL_CTL_DEL, int(s.fd), nil)
 	l.arrived(s)
 	l.engine.sockets.set(int(s.fd), nil)
-	slot := l.wheel[s.slot]
-	last := len(slot) - 1
-	slot[s.place] = slot[last]
-	slot[s.place].place = s.place
-	slot[last] = nil
-	l.wheel[s.slot] = slot[:last]
+	l.leaveWheel(s)
 }
 
 // end closes a socket. Its handler is told before the descriptor is closed, and promises not to touch it any more:

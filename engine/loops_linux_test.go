@@ -526,7 +526,7 @@ func TestTicksOfALoopAreSpread(t *testing.T) {
 	}
 	for _, slots := range perLoop {
 		for slot, n := range slots {
-			if n > conns/tickSlots {
+			if n > conns/slotsPerTick {
 				t.Errorf("ticks are spread over the time between them: %d of %d connections are in slot %d", n, conns, slot)
 			}
 		}

@@ -76,6 +76,18 @@ func (s *loopSocket) Finish() {
 		s.watchLocked(readInterest, 0) // one that is not being read would not see its peer's end
 		// The peer may have gone; reading finds out.
 		_ = unix.Shutdown(int(s.fd), unix.SHUT_WR)
+		s.loop.post(s.hasten)
+	}
+}
+
+// hasten lets the wheel come to a finished socket when its time is over.
+func (s *loopSocket) hasten() {
+	s.mu.Lock()
+	closed := s.closed
+	s.mu.Unlock()
+	if !closed {
+		s.loop.leaveWheel(s)
+		s.loop.enterWheel(s, s.loop.engine.options.Linger)
 	}
 }
 
@@ -118,7 +130,7 @@ func (s *loopSocket) resume() {
 func (s *loopSocket) pause() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.paused = s.ending == nil || s.ending.linger.IsZero()
+	s.paused = !s.lingers()
 	if s.paused {
 		s.watchLocked(0, readInterest)
 	}
@@ -202,20 +214,28 @@ func (s *loopSocket) open(open func(Socket) Handler, first []byte) {
 	}
 }
 
-// tick is called by the loop's wheel.
-func (s *loopSocket) tick(now time.Time) {
+// tick is called by the loop's wheel, and returns when to call it again.
+func (s *loopSocket) tick(now time.Time) (after time.Duration) {
 	if s.handler == nil {
-		return
+		return 0
 	}
 	s.mu.Lock()
-	over := s.ending != nil && !s.ending.linger.IsZero() && now.After(s.ending.linger)
+	lingers := s.lingers()
+	over := lingers && now.After(s.ending.linger)
 	s.mu.Unlock()
 	if over {
 		s.loop.end(s, nil)
-		return
+		return 0
 	}
-	s.handler.Tick(now)
+	after = s.handler.Tick(now)
+	if lingers {
+		return min(after, s.loop.engine.options.Tick)
+	}
+	return after
 }
+
+// lingers says whether the connection was finished. The socket is locked.
+func (s *loopSocket) lingers() bool { return s.ending != nil && !s.ending.linger.IsZero() }
 
 // release takes the socket out of its loop and returns it as a net.Conn.
 func (s *loopSocket) release() (net.Conn, error) {

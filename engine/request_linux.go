@@ -112,10 +112,10 @@ func (s *loopSocket) refuse(answer []byte) {
 // discard is the handler of a refused connection.
 type discard struct{}
 
-func (discard) Read([]byte) bool { return true }
-func (discard) Tick(time.Time)   {}
-func (discard) Writable()        {}
-func (discard) Closed(error)     {}
+func (discard) Read([]byte) bool             { return true }
+func (discard) Tick(time.Time) time.Duration { return 0 }
+func (discard) Writable()                    {}
+func (discard) Closed(error)                 {}
 
 // handOver gives the connection to net/http, with what was read of it.
 func (s *loopSocket) handOver(read []byte) {

@@ -151,33 +151,48 @@ var (
 )
 
 // Tick implements engine.Handler: it pings a silent connection and closes a dead one.
-func (c *conn) Tick(now time.Time) {
+func (c *conn) Tick(now time.Time) (after time.Duration) {
 	g := c.gateway
-	if since := c.out.Stalled(); !since.IsZero() && now.Sub(since) >= g.Write {
-		if c.session.End(proto.CloseSlow) { // which will not get through
-			g.stats.Slow.Add(1)
+	after = g.Write / 2 // so that a stall is noticed before it is over
+	if since := c.out.Stalled(); !since.IsZero() {
+		if after = g.Write - now.Sub(since); after <= 0 {
+			if c.session.End(proto.CloseSlow) { // which will not get through
+				g.stats.Slow.Add(1)
+			}
+			c.socket.Abort(errSlow)
+			return 0
 		}
-		c.socket.Abort(errSlow)
-		return
 	}
 	if c.deaf.Load() || !c.session.Greeted() {
-		return
+		return 0
 	}
+	return min(after, c.ping(g.moment(now)))
+}
+
+// ping pings a connection that is silent, and closes one that stays so. It returns when to look again.
+func (c *conn) ping(now moment) (after time.Duration) {
+	g := c.gateway
 	if at := c.pinged.Load(); at != 0 {
-		switch silent := between(at, g.moment(now)); {
+		silent := between(at, now)
+		switch {
 		case silent < g.Pong:
+			return g.Pong - silent
 		case c.session.End(proto.CloseNoPong): // however late this is: the client is told before it is cut
 			g.stats.NoPong.Add(1)
 		case silent >= 2*g.Pong:
 			c.socket.Abort(errSilent)
 		}
-		return
+		return g.Pong
 	}
-	if between(c.heard.Load(), g.moment(now)) >= g.Ping {
-		c.pinged.Store(max(g.moment(now), 1))
-		c.out.Send(ws.AppendFrame(nil, ws.OpPing, nil)) // when it cannot be sent, the pong will be missing
+	if silent := between(c.heard.Load(), now); silent < g.Ping {
+		return g.Ping - silent
 	}
+	c.pinged.Store(max(now, 1))
+	c.out.Send(pingFrame) // when it cannot be sent, the pong will be missing
+	return g.Pong
 }
+
+var pingFrame = ws.AppendFrame(nil, ws.OpPing, nil)
 
 // Writable implements engine.Handler.
 func (c *conn) Writable() { c.out.Writable() }

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
@@ -334,7 +335,8 @@ const greetingSize = 384
 // open makes the connection of an admitted request.
 func (g *Gateway) open(socket engine.Socket, a admission) engine.Handler {
 	c := &conn{gateway: g, socket: socket, addr: a.addr, asm: ws.NewAssembler(&g.rules)}
-	c.heard.Store(g.now())
+	// The first ping comes early, so that those who connected together are not pinged together ever after.
+	c.heard.Store(g.now() - moment(mathrand.Int64N(max(g.Ping.Milliseconds()/2, 1))))
 	c.out.Init(g.Writers, socket, 0)
 	c.session.Init(session.Options{
 		Server: &g.server, Connection: c, Outlet: &c.out, Client: strings.ToLower(rand.Text()[:16]),
