@@ -65,7 +65,7 @@ type Options struct {
 
 const (
 	readBuffer = 4 << 10
-	tickSlots  = 50
+	tickSlots  = 10
 )
 
 // Portable is the engine that runs everywhere.

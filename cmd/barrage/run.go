@@ -19,6 +19,7 @@ import (
 	"barrage/config"
 	"barrage/gateway"
 	"barrage/httpapi"
+	"barrage/internal/spare"
 	"barrage/journal"
 	journalopen "barrage/journal/open"
 	"barrage/metrics"
@@ -54,6 +55,7 @@ func runServe(ctx context.Context, cfg config.Config, out io.Writer, log *slog.L
 	if err != nil {
 		return errors.Join(err, s.close())
 	}
+	go spare.Run(ctx)
 	failed := make(chan error, 1)
 	go func() { failed <- s.http.Serve(rest) }()
 	greet(out, cfg, listener.Addr())
