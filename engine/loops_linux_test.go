@@ -514,18 +514,20 @@ func TestAFullSocketOfALoopWhosePeerGoes(t *testing.T) {
 func TestTicksOfALoopAreSpread(t *testing.T) {
 	const conns, tick = 100, 250 * time.Millisecond
 	h := build(t, LoopOptions{Options: Options{Tick: tick}}, nil)
-	perLoop := map[*loop]map[int]int{}
 	for range conns {
 		_, p := h.enter("")
-		s := p.socket.(*loopSocket)
-		if perLoop[s.loop] == nil {
-			perLoop[s.loop] = map[int]int{}
-		}
-		perLoop[s.loop][int(s.slot)]++
 		defer eventually(t, func() bool { p.mu.Lock(); defer p.mu.Unlock(); return len(p.ticks) >= 2 }, "every connection is ticked again and again")
 	}
-	for _, slots := range perLoop {
-		for slot, n := range slots {
+	for _, l := range h.loops.loops {
+		counts := make(chan [wheelSlots]int)
+		l.post(func() {
+			var n [wheelSlots]int
+			for i, slot := range l.wheel {
+				n[i] = len(slot)
+			}
+			counts <- n
+		})
+		for slot, n := range <-counts {
 			if n > conns/slotsPerTick {
 				t.Errorf("ticks are spread over the time between them: %d of %d connections are in slot %d", n, conns, slot)
 			}
