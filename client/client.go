@@ -53,6 +53,9 @@ type Options struct {
 	// NoEcho leaves out what this client publishes. Offsets then have holes by design, so that gaps are not
 	// detected; after a reconnect messages of the lost connection may come back.
 	NoEcho bool
+	// Compression offers permessage-deflate. The server decides whether it is used, and for which messages; what the client
+	// sends is compressed then.
+	Compression bool
 
 	// BackoffMin and BackoffMax bound the pause before an attempt to connect: a random time up to BackoffMin after a
 	// connection that worked, twice as much after each failure, up to BackoffMax. 0 means 500 ms and 20 s.
@@ -136,11 +139,12 @@ func New(opt Options) (*Client, error) {
 		c.urls = append(c.urls, u)
 	}
 	c.dialer = websocket.Dialer{
-		NetDialContext:  opt.Dial,
-		TLSClientConfig: opt.TLS,
-		ReadBufferSize:  4096,
-		WriteBufferSize: 4096,
-		WriteBufferPool: &writeBuffers,
+		NetDialContext:    opt.Dial,
+		TLSClientConfig:   opt.TLS,
+		ReadBufferSize:    4096,
+		WriteBufferSize:   4096,
+		WriteBufferPool:   &writeBuffers,
+		EnableCompression: opt.Compression,
 	}
 	return c, nil
 }

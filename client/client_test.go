@@ -39,6 +39,22 @@ func TestMessagesComeInOrder(t *testing.T) {
 	}
 }
 
+func TestCompressionIsOfferedWhenAskedFor(t *testing.T) {
+	for offered, compression := range map[string]bool{"": false, "permessage-deflate; server_no_context_takeover; client_no_context_takeover": true} {
+		s := serve(t, func(c *fakeConn) {
+			c.send(welcome("e", 2))
+			c.send(message(3), strings.Repeat(" ", 5000))
+			c.gone()
+		})
+		f := follow(t, Options{URLs: []string{s.url()}, Compression: compression})
+		f.expect("welcome", "message 3")
+		f.stop()
+		if s.offers[0] != offered {
+			t.Errorf("with compression %v the client offers %q, not %q", compression, offered, s.offers[0])
+		}
+	}
+}
+
 func TestResumesAfterALostConnection(t *testing.T) {
 	s := serve(t,
 		func(c *fakeConn) { c.send(welcome("e", 0), message(1), message(2)) }, // ends without a close frame

@@ -30,6 +30,7 @@ type fakeServer struct {
 	scripts []func(*fakeConn)
 	queries []url.Values
 	paths   []string
+	offers  []string // of extensions
 	running sync.WaitGroup
 }
 
@@ -55,6 +56,7 @@ func (f *fakeServer) accept(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
 	n := len(f.queries)
 	f.queries, f.paths = append(f.queries, r.URL.Query()), append(f.paths, r.URL.EscapedPath())
+	f.offers = append(f.offers, r.Header.Get("Sec-WebSocket-Extensions"))
 	var script func(*fakeConn)
 	if n < len(f.scripts) {
 		script = f.scripts[n]
@@ -66,7 +68,7 @@ func (f *fakeServer) accept(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the script has ended", http.StatusGone)
 		return
 	}
-	upgrader := websocket.Upgrader{}
+	upgrader := websocket.Upgrader{EnableCompression: true}
 	conn, err := upgrader.Upgrade(w, r, nil)
 	if err != nil {
 		f.t.Error(err)

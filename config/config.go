@@ -36,6 +36,10 @@ type Config struct {
 	Origins []string
 	// TrustedProxies lists addresses and prefixes (CIDR) whose X-Forwarded-For is believed.
 	TrustedProxies []string
+	// Compression lets clients negotiate permessage-deflate.
+	Compression bool
+	// CompressionThreshold is the smallest payload that is sent compressed, in bytes.
+	CompressionThreshold int
 
 	Limits  Limits
 	History History
@@ -91,6 +95,9 @@ func Default() Config {
 		Data:   "./barrage-data",
 		Broker: "local:",
 		Engine: "auto",
+
+		CompressionThreshold: 512,
+
 		Limits: Limits{
 			Message:     64 << 10,
 			Connections: 100_000,

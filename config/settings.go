@@ -109,6 +109,17 @@ var settings = []Setting{
 			"is ignored, because a client could write into it what it likes.",
 		field: func(c *Config) any { return &c.TrustedProxies },
 	}, {
+		Name: "compression", Summary: "let clients negotiate permessage-deflate",
+		Doc: "Lets clients negotiate permessage-deflate (RFC 7692), which all browsers offer. A message is compressed once per " +
+			"wire format for all who receive it, but not before: without receivers that have negotiated it, it costs nothing. " +
+			"docs/compression.md says when it is worth its processor time and its second buffer for each channel.",
+		field: func(c *Config) any { return &c.Compression },
+	}, {
+		Name: "compression_threshold", Hint: "SIZE", Summary: "smallest payload that is sent compressed",
+		Doc: "The smallest payload that is sent compressed, 0B to 16MiB, when compression is on. Short messages have little to " +
+			"leave out: below the default it costs more processor time than the bytes are worth. What clients may send is not concerned.",
+		field: func(c *Config) any { return size{&c.CompressionThreshold} },
+	}, {
 		Name: "limits.message", Hint: "SIZE", Summary: "largest message a client may send",
 		Doc: "The largest message a client may send, 1B to 16MiB. A larger one closes the connection with code 1009. " +
 			"It bounds the memory that one connection can claim.",

@@ -19,6 +19,7 @@ func (c *Config) Validate() error {
 	c.checkStorage(&p)
 	c.checkOrigins(&p)
 	c.checkProxies(&p)
+	c.checkCompression(&p)
 	c.checkLimits(&p)
 	c.checkHistory(&p)
 	c.checkLog(&p)
@@ -189,6 +190,12 @@ func (c *Config) checkProxies(p *Problems) {
 		if _, err := netip.ParseAddr(t); err != nil {
 			p.addf("trusted_proxies: %q is neither an address nor a prefix; give something like 10.0.0.7 or 10.0.0.0/8", clip(t))
 		}
+	}
+}
+
+func (c *Config) checkCompression(p *Problems) {
+	if c.CompressionThreshold < 0 || c.CompressionThreshold > MaxMessage {
+		p.addf("compression_threshold: %s is out of bounds; give 0B to %s", FormatSize(c.CompressionThreshold), FormatSize(MaxMessage))
 	}
 }
 

@@ -97,6 +97,9 @@ func (c *conn) event(ev ws.Event) (rest []byte) {
 	switch ev.Op {
 	case ws.OpText:
 		c.gateway.stats.Received.Add(1)
+		if ev.Deflated {
+			c.gateway.stats.Inflated.Add(1)
+		}
 		return bytes.Clone(c.message(ev.Payload))
 	case ws.OpBinary:
 		c.violation(proto.CloseUnsupported)
@@ -121,6 +124,9 @@ func (c *conn) violation(err error) {
 	errors.As(err, &closing)
 	if c.end(closing) {
 		c.gateway.stats.Violation.Add(1)
+		if errors.Is(err, ws.ErrBomb) {
+			c.gateway.stats.Bombs.Add(1)
+		}
 	}
 }
 

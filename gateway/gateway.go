@@ -39,6 +39,9 @@ type Options struct {
 	Writers *fanout.Writers
 	// MaxMessage is the largest message in bytes; 0 means ws.DefaultMaxMessage.
 	MaxMessage int
+	// Compression, when set, lets clients negotiate permessage-deflate. The backend's codecs are then
+	// session.DeflatedCodecs of it.
+	Compression *session.Compression
 	// MaxConnections bounds the connections of the node, MaxPerAddress those of one client address, loopback excepted;
 	// 0 means no limit.
 	MaxConnections, MaxPerAddress int
@@ -58,15 +61,17 @@ type Stats struct {
 	Refused   atomic.Int64 // handshakes answered by HTTP
 	Closed    atomic.Int64
 	Received  atomic.Int64 // messages from clients
+	Inflated  atomic.Int64 // of those, which came deflated
 	NoPong    atomic.Int64 // connections closed because they were silent
 	Slow      atomic.Int64 // connections closed because they accepted no bytes or let answers pile up
 	Violation atomic.Int64 // connections closed because of what they sent
+	Bombs     atomic.Int64 // of those, because a message was too large once it was inflated
 }
 
 // Gateway serves /raw/ and /ws/.
 type Gateway struct {
 	Options
-	rules  ws.Rules
+	rules  [2]ws.Rules    // of connections without and with permessage-deflate
 	server session.Server // what all sessions share
 	engine engine.Engine
 	stats  Stats
@@ -87,8 +92,8 @@ func New(o Options) *Gateway {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	g := &Gateway{
-		Options: o, rules: ws.Rules{MaxMessage: o.MaxMessage},
-		server: session.Server{Node: o.Node, Backend: o.Backend}, began: time.Now(),
+		Options: o, rules: [2]ws.Rules{{MaxMessage: o.MaxMessage}, {MaxMessage: o.MaxMessage, Deflate: true}},
+		server: session.Server{Node: o.Node, Backend: o.Backend, Compression: o.Compression}, began: time.Now(),
 		perAddr: map[netip.Addr]int{}, empty: make(chan struct{}),
 	}
 	g.engine = engine.NewPortable(g.engineOptions())
@@ -189,6 +194,8 @@ type admission struct {
 	target
 	key  string
 	addr netip.Addr
+	// extensions is what was negotiated: permessage-deflate, or nothing.
+	extensions string
 }
 
 // admit judges a request. The error is a *ws.HandshakeError.
@@ -204,6 +211,9 @@ func (g *Gateway) admit(r *http.Request) (a admission, err error) {
 		return a, &ws.HandshakeError{Status: http.StatusForbidden, Message: fmt.Sprintf("pages of the origin %q may not connect here; add it to the setting origins", up.Origin)}
 	}
 	a.key, a.addr = up.Key, g.clientAddr(r)
+	if g.Compression != nil {
+		a.extensions, _ = ws.AcceptDeflate(up.Extensions)
+	}
 	return a, g.count(a.addr)
 }
 
@@ -334,13 +344,17 @@ const greetingSize = 384
 
 // open makes the connection of an admitted request.
 func (g *Gateway) open(socket engine.Socket, a admission) engine.Handler {
-	c := &conn{gateway: g, socket: socket, addr: a.addr, asm: ws.NewAssembler(&g.rules)}
+	rules, extra := &g.rules[0], http.Header(nil)
+	if a.extensions != "" {
+		rules, extra = &g.rules[1], http.Header{"Sec-WebSocket-Extensions": {a.extensions}}
+	}
+	c := &conn{gateway: g, socket: socket, addr: a.addr, asm: ws.NewAssembler(rules)}
 	// The first ping comes early, so that those who connected together are not pinged together ever after.
 	c.heard.Store(g.now() - moment(mathrand.Int64N(max(g.Ping.Milliseconds()/2, 1))))
 	c.out.Init(g.Writers, socket, 0)
 	c.session.Init(session.Options{
 		Server: &g.server, Connection: c, Outlet: &c.out, Client: strings.ToLower(rand.Text()[:16]),
-		Channel: a.channel, Format: a.format, User: a.query.Name,
+		Channel: a.channel, Format: a.format, User: a.query.Name, Deflated: a.extensions != "",
 	})
 	g.mu.Lock()
 	g.pending--
@@ -351,7 +365,7 @@ func (g *Gateway) open(socket engine.Socket, a admission) engine.Handler {
 	if g.Log.Enabled(context.Background(), slog.LevelDebug) {
 		g.Log.Debug("connected", "session", &c.session, "address", a.addr)
 	}
-	c.session.Start(&a.query, ws.AppendResponse(make([]byte, 0, greetingSize), a.key, "", nil))
+	c.session.Start(&a.query, ws.AppendResponse(make([]byte, 0, greetingSize), a.key, "", extra))
 	if closing {
 		c.leave(proto.CloseShutdown)
 	}

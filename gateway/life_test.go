@@ -12,6 +12,7 @@ import (
 
 	"barrage/channel"
 	"barrage/fanout"
+	"barrage/session"
 	"barrage/ws"
 )
 
@@ -318,7 +319,7 @@ func TestShutdownWhileClientsArrive(t *testing.T) {
 
 // A handshake may be completed when its node has ended already: its connection is closed, and nothing goes on.
 func TestJoiningANodeThatHasEnded(t *testing.T) {
-	n, j := newNode(t)
+	n, j := newNode(t, session.Codecs())
 	defer j.Close()
 	out := fanout.NewOutlet(n.Writers(), nil, 0)
 	ready := make(chan error, 2)

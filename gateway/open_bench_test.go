@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"barrage/engine"
+	"barrage/session"
 )
 
 // deafSocket takes everything.
@@ -23,7 +24,7 @@ func (deafSocket) Resume()                        {}
 func BenchmarkOpen(b *testing.B) {
 	for name, path := range map[string]string{"raw": "/raw/lobby", "ws": "/ws/lobby"} {
 		b.Run(name, func(b *testing.B) {
-			n, j := newNode(b)
+			n, j := newNode(b, session.Codecs())
 			defer j.Close()
 			defer n.Close(b.Context())
 			g := New(Options{Node: "a", Backend: n, Writers: n.Writers(), Log: slog.New(slog.DiscardHandler)})

@@ -21,6 +21,7 @@ import (
 
 	"barrage/broker"
 	"barrage/broker/local"
+	"barrage/channel"
 	"barrage/journal"
 	"barrage/journal/memory"
 	"barrage/node"
@@ -113,11 +114,11 @@ type world struct {
 	addr    string
 }
 
-func newNode(t testing.TB) (*node.Node, *gated) {
+func newNode(t testing.TB, codecs []channel.Codec) (*node.Node, *gated) {
 	t.Helper()
 	j := &gated{Journal: memory.New()}
 	n, err := node.New(node.Options{
-		Name: "a", Journal: j, Codecs: session.Codecs(), Writers: 2,
+		Name: "a", Journal: j, Codecs: codecs, Writers: 2,
 		OpenBroker: func(_ string, h broker.Handler) (broker.Broker, error) { return local.Open(h), nil },
 	})
 	if err != nil {
@@ -131,7 +132,11 @@ func start(t *testing.T, o Options) *world {
 	t.Helper()
 	w := &world{t: t}
 	var n *node.Node
-	n, w.journal = newNode(t)
+	codecs := session.Codecs()
+	if o.Compression != nil {
+		codecs = session.DeflatedCodecs(o.Compression)
+	}
+	n, w.journal = newNode(t, codecs)
 	o.Node, o.Backend, o.Writers = "a", n, n.Writers()
 	o.Log = slog.New(slog.DiscardHandler)
 	w.gateway = New(o)
@@ -325,7 +330,11 @@ func (w *world) knock(path string, frames ...byte) *wild {
 	if _, err := c.Write(append([]byte(handshake(w.addr, path)), frames...)); err != nil {
 		w.t.Fatal(err)
 	}
-	return &wild{t: w.t, Conn: c, br: bufio.NewReader(c), asm: ws.NewAssembler(&ws.Rules{MaxMessage: 4 << 20, FromServer: true}), buf: make([]byte, 64<<10)}
+	return newWild(w.t, c)
+}
+
+func newWild(t *testing.T, c net.Conn) *wild {
+	return &wild{t: t, Conn: c, br: bufio.NewReader(c), asm: ws.NewAssembler(&ws.Rules{MaxMessage: 4 << 20, FromServer: true}), buf: make([]byte, 64<<10)}
 }
 
 // answer reads the answer to the handshake.

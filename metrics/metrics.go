@@ -10,6 +10,7 @@ import (
 
 	"barrage/gateway"
 	"barrage/node"
+	"barrage/session"
 )
 
 // Journal holds what is measured of appends.
@@ -58,6 +59,10 @@ func New(n *node.Node, g *gateway.Gateway, j *Journal) *prometheus.Registry {
 
 func counters(r *prometheus.Registry, n *node.Node, g *gateway.Gateway) {
 	nodeStats, hub, out, gate := n.Stats(), n.Hub().Stats(), &n.Writers().Stats, g.Stats()
+	sent := g.Compression
+	if sent == nil {
+		sent = new(session.Compression) // it stays at 0
+	}
 	for _, c := range []struct {
 		name, help string
 		value      *atomic.Int64
@@ -90,7 +95,12 @@ func counters(r *prometheus.Registry, n *node.Node, g *gateway.Gateway) {
 		{"connections_silent_total", "Connections closed because they did not answer a ping.", &gate.NoPong},
 		{"connections_slow_total", "Connections closed because they accepted no bytes or let answers pile up.", &gate.Slow},
 		{"connections_violation_total", "Connections closed because they broke the protocol.", &gate.Violation},
+		{"connections_bomb_total", "Connections closed because a compressed message was too large once it was inflated.", &gate.Bombs},
 		{"received_total", "Messages received from clients.", &gate.Received},
+		{"received_compressed_total", "Messages received from clients that came compressed.", &gate.Inflated},
+		{"compressed_total", "Payloads compressed for sending: of a message for all its receivers, once per wire format.", &sent.Deflated},
+		{"compressed_before_bytes_total", "Bytes of the payloads that were compressed.", &sent.Before},
+		{"compressed_after_bytes_total", "Bytes of the same payloads as they are sent.", &sent.After},
 	} {
 		r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "barrage_" + c.name, Help: c.help},
 			func() float64 { return float64(c.value.Load()) }))

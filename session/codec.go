@@ -10,6 +10,15 @@ import (
 // Codecs are the wire formats of the plain protocols, by format.
 func Codecs() []channel.Codec { return []channel.Codec{Raw: rawCodec{}, JSON: jsonCodec{}} }
 
+// DeflatedCodecs are Codecs and, after them in the same order, the same formats deflated.
+func DeflatedCodecs(c *Compression) []channel.Codec {
+	all := Codecs()
+	for _, plain := range Codecs() {
+		all = append(all, deflatedCodec{plain, c})
+	}
+	return all
+}
+
 // maxFrameHeader is room for the header of a server's frame.
 const maxFrameHeader = 10
 

@@ -22,10 +22,11 @@ import (
 	"barrage/ws"
 )
 
-// Wire formats: the index of a channel.Codec.
+// Wire formats: the index of a channel.Codec. Those of deflated formats follow: see DeflatedCodecs.
 const (
 	Raw = iota
 	JSON
+	formats // how many there are
 )
 
 // Limit is how many commands of one session may be under way.
@@ -33,6 +34,10 @@ const Limit = 64
 
 // maxHistories is how many of them may be reads of history.
 const maxHistories = 8
+
+// maxDeflatedReply is the largest answer that is deflated, in bytes: that takes some milliseconds, in which the goroutine that
+// gives the answer, possibly one that serves many connections, does nothing else.
+const maxDeflatedReply = 256 << 10
 
 // Backend is what a session asks for: a node.
 type Backend interface {
@@ -47,6 +52,8 @@ type Server struct {
 	// Node is the name that the welcome tells.
 	Node    string
 	Backend Backend
+	// Compression is needed for sessions that are Deflated. The backend's codecs are then DeflatedCodecs of it.
+	Compression *Compression
 }
 
 // Connection is what a session asks of the connection that it belongs to. Its methods must not block.
@@ -69,6 +76,8 @@ type Options struct {
 	Format int
 	// User is the name under which the client publishes.
 	User string
+	// Deflated says that the client has negotiated permessage-deflate: see Server.Compression.
+	Deflated bool
 }
 
 // Session is one client.
@@ -80,6 +89,7 @@ type Session struct {
 	channel unique.Handle[string]
 	user    unique.Handle[string]
 	format  uint8
+	deflate bool // with permessage-deflate
 
 	ended atomic.Bool // a close frame was sent
 
@@ -97,6 +107,7 @@ type Session struct {
 func (s *Session) Init(o Options) {
 	s.server, s.conn, s.outlet = o.Server, o.Connection, o.Outlet
 	s.client, s.channel, s.user, s.format = o.Client, unique.Make(o.Channel), unique.Make(o.User), uint8(o.Format)
+	s.deflate = o.Deflated
 }
 
 // New makes a session that is not a member yet.
@@ -119,8 +130,16 @@ func (s *Session) Start(q *proto.JoinQuery, greeting []byte) {
 	}
 	s.server.Backend.Join(s.channel.Value(), channel.JoinRequest{
 		Start:  channel.Start{Since: q.Since, Epoch: q.Epoch, Last: q.Last},
-		Format: int(s.format), Outlet: s.outlet, Skip: skip, Ready: s.ready,
+		Format: s.codec(), Outlet: s.outlet, Skip: skip, Ready: s.ready,
 	})
+}
+
+// codec is the index of the codec that writes what the client is sent.
+func (s *Session) codec() int {
+	if s.deflate {
+		return formats + int(s.format)
+	}
+	return int(s.format)
 }
 
 func (s *Session) ready(j channel.Joined) {
@@ -315,7 +334,11 @@ func (s *Session) fail(id string, err *proto.Error) { s.reply(proto.AppendError(
 
 // reply sends one line in a frame. A client that lets too much pile up is closed.
 func (s *Session) reply(line []byte) {
-	if s.outlet.Send(appendLine(nil, line)) || s.outlet.Pending() == 0 { // with nothing pending the connection is gone
+	frame := appendLine(nil, line)
+	if s.deflate && len(frame) <= maxDeflatedReply {
+		frame = s.server.Compression.frame(frame, 0)
+	}
+	if s.outlet.Send(frame) || s.outlet.Pending() == 0 { // with nothing pending the connection is gone
 		return
 	}
 	if s.End(proto.CloseSlow.With("too many answers are waiting to be read")) {

@@ -6,9 +6,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -166,6 +169,44 @@ func TestLiveRoomInABrowser(t *testing.T) {
 	ann.waitText("flying by")
 	if got := ann.texts(); fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("the chat column has all messages in their order: got %q, want %q", got, want)
+	}
+}
+
+// Browsers offer compression always; a node that is told to accepts it.
+func TestLiveRoomWithCompression(t *testing.T) {
+	n := startNode(t, testserver.NodeOptions{Args: []string{"--compression", "--compression-threshold", "1B"}})
+	c, _ := join(t, n.URL(), "stage", "name=robot") // without compression, in the same room
+	long := strings.Repeat("大家好 hello everyone, ", 40)
+	publish(t, c, `"before: `+long+`"`)
+	if m := nextMessage(t, c); m.Offset != 1 {
+		t.Fatalf("the message comes back: got %+v", m)
+	}
+	browser := startBrowser(t)
+	ann := openPage(t, browser, n.URL()+"/?channel=stage", "ann")
+	bob := openPage(t, browser, n.URL()+"/?channel=stage", "bob")
+	ann.wait("history is shown", `document.querySelector('#rows .row .text')?.textContent.startsWith('before: ')`)
+	ann.say("hello from ann, hello from ann, hello from ann")
+	ann.waitText("hello from ann, hello from ann, hello from ann")
+	bob.waitText("hello from ann, hello from ann, hello from ann")
+	if m := nextMessage(t, c); m.Offset != 2 || !strings.Contains(string(m.Data), "hello from ann, hello") {
+		t.Errorf("what a page says compressed reaches a client without compression: got %+v", m)
+	}
+	send(t, c, `{"publish":{"data":"after"}}`)
+	bob.waitText("after")
+
+	resp, err := http.Get(n.URL() + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"barrage_received_compressed_total", "barrage_compressed_total"} {
+		if found := regexp.MustCompile(`(?m)^` + name + ` (\d+)$`).FindSubmatch(text); found == nil || string(found[1]) == "0" {
+			t.Errorf("compression is used in both directions: %s is %q", name, found)
+		}
 	}
 }
 

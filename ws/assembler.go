@@ -16,6 +16,9 @@ type Rules struct {
 	MaxMessage int
 	// FromServer says that the frames come from a server, which must not mask them; a client must. Section 5.1.
 	FromServer bool
+	// Deflate says that permessage-deflate was accepted by AcceptDeflate: messages may be deflated, each by itself.
+	// MaxMessage is their size once they are inflated.
+	Deflate bool
 }
 
 func (r *Rules) maxMessage() uint64 {
@@ -35,6 +38,8 @@ type Event struct {
 	Payload []byte
 	// Code is the code of a close, NoStatus when it had none.
 	Code uint16
+	// Deflated says that the message came deflated.
+	Deflated bool
 }
 
 // Assembler reads one direction of one connection. It is owned by whoever reads the connection, and is three words
@@ -60,11 +65,16 @@ type part struct {
 	control [MaxControl]byte
 	// op is the opcode of the message under way, 0 when there is none.
 	op Opcode
+	// deflated says that the message under way is.
+	deflated bool
 	// message is what has arrived of it, unmasked. Its capacity is at most twice that and at most the largest
 	// message, but for a small minimum.
 	message []byte
-	// valid is how much of message is known to be whole characters, if it is text.
+	// valid is how much of message is known to be whole characters, if it is text and not deflated.
 	valid int
+	// inflated is the last message if it came deflated. Its capacity is at most twice its length and at most the
+	// largest message.
+	inflated []byte
 }
 
 // Buffers up to keepBuffer bytes are used again with their part; minBuffer is the smallest that is allocated.
@@ -149,12 +159,16 @@ func (a *Assembler) release() {
 		return
 	}
 	a.part = nil
-	message := p.message[:0]
-	if cap(message) > keepBuffer {
-		message = nil
-	}
-	*p = part{message: message}
+	*p = part{message: kept(p.message), inflated: kept(p.inflated)}
 	parts.Put(p)
+}
+
+// kept is b, empty, if it is to be used again.
+func kept(b []byte) []byte {
+	if cap(b) > keepBuffer {
+		return nil
+	}
+	return b[:0]
 }
 
 // hold returns the part, with a new one when there is none.
@@ -179,7 +193,7 @@ func (a *Assembler) frame(b []byte, ev *Event) (took int, whole bool, err error)
 		if err := a.check(&h); err != nil {
 			return 0, false, err
 		}
-		if h.Length <= uint64(len(b)) && (h.Op.Control() || h.Fin && h.Op != OpContinuation) {
+		if h.Length <= uint64(len(b)) && (h.Op.Control() || h.Fin && h.Op != OpContinuation && h.RSV == 0) {
 			// All of it is here and belongs to nothing else: no copy.
 			payload := b[:h.Length:h.Length]
 			if h.Masked {
@@ -195,7 +209,7 @@ func (a *Assembler) frame(b []byte, ev *Event) (took int, whole bool, err error)
 	if err != nil || a.part.got < a.part.frame.Length {
 		return took, false, err
 	}
-	*ev, err = a.part.finish()
+	*ev, err = a.part.finish(a.rules)
 	return took, ev.Op != 0, err
 }
 
@@ -221,13 +235,22 @@ func (a *Assembler) header(b []byte) (h Header, n int, err error) {
 // check judges a header by what came before it.
 func (a *Assembler) check(h *Header) error {
 	var open Opcode
-	held := uint64(0)
-	if a.part != nil {
+	held, limit := uint64(0), a.rules.maxMessage()
+	deflated := h.RSV == rsv1
+	if a.part != nil && a.part.op != 0 {
 		open, held = a.part.op, uint64(len(a.part.message))
+		deflated = a.part.deflated
+	}
+	if deflated {
+		limit = maxDeflated(limit)
 	}
 	switch {
-	case h.RSV != 0: // "MUST be 0 unless an extension is negotiated", section 5.2
+	case h.RSV != 0 && !a.rules.Deflate: // "MUST be 0 unless an extension is negotiated", section 5.2
 		return proto.CloseProtocol.With("a frame has reserved bits set, but no extension was negotiated (RFC 6455, 5.2)")
+	case h.RSV&^rsv1 != 0: // the same
+		return proto.CloseProtocol.With("a frame has reserved bits set that no extension uses (RFC 6455, 5.2)")
+	case h.RSV != 0 && h.Op != OpText && h.Op != OpBinary: // RFC 7692, section 6
+		return proto.CloseProtocol.With("RSV1 is set on a frame that does not begin a message (RFC 7692, 6)")
 	case !h.Op.Known(): // section 5.2
 		return proto.CloseProtocol.With("a frame has the reserved opcode %d (RFC 6455, 5.2)", h.Op)
 	case !h.Masked && !a.rules.FromServer: // section 5.1
@@ -244,8 +267,8 @@ func (a *Assembler) check(h *Header) error {
 		return proto.CloseProtocol.With("a continuation frame has no message to continue (RFC 6455, 5.4)")
 	case h.Op != OpContinuation && open != 0: // section 5.4
 		return proto.CloseProtocol.With("a new message begins before the last one is complete (RFC 6455, 5.4)")
-	case h.Length > a.rules.maxMessage()-held: // section 10.4, and 7.4.1 for the code
-		return proto.CloseTooBig.With("the message has more than %d bytes", a.rules.maxMessage())
+	case h.Length > limit-held: // section 10.4, and 7.4.1 for the code
+		return proto.CloseTooBig.With("the message has more than %d bytes", limit)
 	}
 	return nil
 }
@@ -254,7 +277,7 @@ func (a *Assembler) check(h *Header) error {
 func (p *part) begin(h Header) {
 	p.frame, p.inFrame, p.got = h, true, 0
 	if h.Op == OpText || h.Op == OpBinary {
-		p.op = h.Op
+		p.op, p.deflated = h.Op, h.RSV == rsv1
 		p.message = p.message[:0]
 		p.valid = 0
 	}
@@ -274,8 +297,12 @@ func (p *part) payload(b []byte, rules *Rules) (took int, err error) {
 		return len(b), nil
 	}
 	p.got += uint64(len(b))
-	p.message = appendBounded(p.message, b, int(rules.maxMessage()))
-	if p.op == OpText { // as early as can be: section 8.1
+	limit := rules.maxMessage()
+	if p.deflated {
+		limit = maxDeflated(limit)
+	}
+	p.message = appendBounded(p.message, b, int(limit))
+	if p.op == OpText && !p.deflated { // as early as can be: section 8.1
 		n, ok := wholeRunes(p.message[p.valid:])
 		if !ok {
 			return len(b), errText
@@ -286,7 +313,7 @@ func (p *part) payload(b []byte, rules *Rules) (took int, err error) {
 }
 
 // finish ends the frame under way. The event is empty when its message goes on.
-func (p *part) finish() (Event, error) {
+func (p *part) finish(rules *Rules) (Event, error) {
 	p.inFrame = false
 	if p.frame.Op.Control() {
 		return event(p.frame.Op, p.control[:p.got])
@@ -296,10 +323,25 @@ func (p *part) finish() (Event, error) {
 	}
 	op := p.op
 	p.op = 0
+	if p.deflated {
+		return p.inflate(op, rules)
+	}
 	if op == OpText && p.valid < len(p.message) {
 		return Event{}, errText
 	}
 	return Event{Op: op, Payload: p.message}, nil
+}
+
+// inflate ends a message that came deflated.
+func (p *part) inflate(op Opcode, rules *Rules) (ev Event, err error) {
+	p.deflated = false
+	p.message = appendBounded(p.message, []byte(deflateTail), len(p.message)+len(deflateTail))
+	if p.inflated, err = inflate(p.inflated[:0], p.message, int(rules.maxMessage())); err != nil {
+		return Event{}, err
+	}
+	ev, err = event(op, p.inflated)
+	ev.Deflated = true
+	return ev, err
 }
 
 var errText = proto.CloseBadData.With("a text message is not valid UTF-8 (RFC 6455, 8.1)")

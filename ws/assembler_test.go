@@ -14,6 +14,7 @@ import (
 	"unsafe"
 
 	gobwas "github.com/gobwas/ws"
+	"pgregory.net/rapid"
 
 	"barrage/proto"
 )
@@ -37,7 +38,7 @@ type outcome struct {
 func describe(ev Event) string { return fmt.Sprintf("%x %d %q", uint8(ev.Op), ev.Code, ev.Payload) }
 
 // run feeds a stream in pieces, which it takes from a copy, and checks the promises about memory.
-func run(t testing.TB, rules *Rules, pieces ...string) (o outcome) {
+func run(t rapid.TB, rules *Rules, pieces ...string) (o outcome) {
 	t.Helper()
 	a := NewAssembler(rules)
 	arrived := 0

@@ -8,6 +8,7 @@
 //
 // Violations are errors of type proto.Close: the close code and a sentence to end the connection with.
 //
-// Extensions are not negotiated. The reserved bits are read and written by Header; Assembler refuses them in one
-// place, which is where permessage-deflate would begin.
+// permessage-deflate (RFC 7692) is the one extension: AcceptDeflate negotiates it, Rules.Deflate makes an Assembler inflate,
+// DeflateFrame deflates. Messages never refer to earlier ones, so that no window is kept. Inflating is bounded by the largest
+// message as it goes on, whatever the payload says.
 package ws

@@ -33,7 +33,7 @@ type Upgrade struct {
 	Origin string
 	// Protocols are the subprotocols offered, the preferred one first.
 	Protocols []string
-	// Extensions are those offered.
+	// Extensions are those offered: see AcceptDeflate.
 	Extensions []Extension
 }
 

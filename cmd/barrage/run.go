@@ -103,8 +103,13 @@ func (s *server) open(ctx context.Context) error {
 		return err
 	}
 	appends := metrics.NewJournal()
+	codecs, compression := session.Codecs(), (*session.Compression)(nil)
+	if s.cfg.Compression {
+		compression = &session.Compression{Threshold: s.cfg.CompressionThreshold}
+		codecs = session.DeflatedCodecs(compression)
+	}
 	n, err := node.New(node.Options{
-		Name: s.cfg.Name, Journal: s.journal, Codecs: session.Codecs(), Log: s.log, Observe: appends.Observe,
+		Name: s.cfg.Name, Journal: s.journal, Codecs: codecs, Log: s.log, Observe: appends.Observe,
 		Retention: journal.Retention{Count: s.cfg.History.Count, Age: s.cfg.History.Age}, Trim: s.cfg.History.Trim,
 		OpenBroker: func(id string, h broker.Handler) (broker.Broker, error) {
 			return brokeropen.Broker(s.cfg.Broker, brokeropen.Options{NodeID: id, Handler: h, Logger: s.log})
@@ -120,7 +125,7 @@ func (s *server) open(ctx context.Context) error {
 	limits := s.cfg.Limits
 	s.gateway = gateway.New(gateway.Options{
 		Node: s.cfg.Name, Backend: n, Writers: n.Writers(), Log: s.log,
-		MaxMessage: limits.Message, MaxConnections: limits.Connections, MaxPerAddress: limits.ConnectionsPerAddress,
+		Compression: compression, MaxMessage: limits.Message, MaxConnections: limits.Connections, MaxPerAddress: limits.ConnectionsPerAddress,
 		Ping: limits.Ping, Pong: limits.Pong, Write: limits.Write,
 		Origins: s.cfg.Origins, TrustedProxies: prefixes(s.cfg.TrustedProxies),
 	})

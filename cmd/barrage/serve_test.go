@@ -167,6 +167,38 @@ func TestServePrintsItsAddressesAndKeepsItsHistory(t *testing.T) {
 	again.stop(c)
 }
 
+func TestServeNegotiatesCompressionWhenToldTo(t *testing.T) {
+	t.Parallel()
+	for want, args := range map[string][]string{
+		"": nil, "permessage-deflate; server_no_context_takeover; client_no_context_takeover": {"--compression", "--compression-threshold", "10B"},
+	} {
+		s := serve(t, append(args, "--journal", "memory:")...)
+		d := websocket.Dialer{EnableCompression: true}
+		c, resp, err := d.Dial("ws://"+s.addr+"/raw/room", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := resp.Header.Get("Sec-WebSocket-Extensions"); got != want {
+			t.Errorf("serve %v answers an offer of compression with %q, not %q", args, want, got)
+		}
+		text := strings.Repeat("hello ", 100)
+		if err := c.WriteMessage(websocket.TextMessage, []byte(text)); err != nil || read(t, c) != text {
+			t.Errorf("a text comes back: %v", err)
+		}
+		compressed := strings.Contains(metric(s, "barrage_compressed_total"), " 1\n") && strings.Contains(metric(s, "barrage_received_compressed_total"), " 1\n")
+		if compressed != (want != "") {
+			t.Errorf("serve %v compresses: %v", args, compressed)
+		}
+		s.stop(c)
+	}
+}
+
+// metric is the line of /metrics with the value of a metric.
+func metric(s *served, name string) string {
+	_, body := s.get("/metrics")
+	return regexp.MustCompile(`(?m)^` + name + ` .*\n`).FindString(body)
+}
+
 func TestServeRefusesWhatCannotWork(t *testing.T) {
 	t.Parallel()
 	busy, err := net.Listen("tcp", "127.0.0.1:0")
