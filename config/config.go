@@ -36,6 +36,8 @@ type Config struct {
 	Origins []string
 	// TrustedProxies lists addresses and prefixes (CIDR) whose X-Forwarded-For is believed.
 	TrustedProxies []string
+	// Namespaces say how channels behave, by the part of their name before the first colon.
+	Namespaces Namespaces
 
 	Limits  Limits
 	History History

@@ -19,6 +19,7 @@ func (c *Config) Validate() error {
 	c.checkStorage(&p)
 	c.checkOrigins(&p)
 	c.checkProxies(&p)
+	c.Namespaces.check(&p)
 	c.checkLimits(&p)
 	c.checkHistory(&p)
 	c.checkLog(&p)
