@@ -14,6 +14,7 @@ import (
 type Channel struct {
 	hub  *Hub
 	name string
+	live bool          // nothing is stored
 	life atomic.Uint64 // names the channel's pages in the cache; another one after a restart
 
 	mu      sync.Mutex
@@ -25,6 +26,8 @@ type Channel struct {
 	idle    time.Time             // since when there are no members
 	gone    bool                  // taken out of the hub
 	remote  map[string]lease
+	scratch scratch            // of live messages
+	heard   map[string]hearing // by node; of a live channel
 }
 
 // lease is how many members another node last told of.
@@ -44,6 +47,10 @@ type joining struct {
 
 // entries takes committed messages.
 func (c *Channel) entries(epoch proto.Epoch, messages []proto.Message) {
+	if c.live {
+		c.hub.stats.Strays.Add(int64(len(messages)))
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.apply(c.seq.Entries(c.hub.now(), epoch, messages))
@@ -51,6 +58,9 @@ func (c *Channel) entries(epoch proto.Epoch, messages []proto.Message) {
 
 // headIs takes news of the head.
 func (c *Channel) headIs(p proto.Position) {
+	if c.live {
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.apply(c.seq.Head(c.hub.now(), p))
@@ -182,6 +192,10 @@ func (c *Channel) join(r JoinRequest) bool {
 		return false
 	}
 	c.idle = time.Time{}
+	if c.live {
+		c.attach(r)
+		return true
+	}
 	c.place(&joining{JoinRequest: r, since: c.hub.now()})
 	return true
 }
@@ -301,6 +315,7 @@ func (c *Channel) sweep(now time.Time, patience, linger time.Duration) (idle boo
 			delete(c.remote, node)
 		}
 	}
+	c.forgetNodes(now)
 	if c.local() > 0 {
 		c.idle = time.Time{}
 		return false

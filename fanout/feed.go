@@ -24,11 +24,19 @@ type Pager interface {
 	Want(w Want)
 }
 
+// Skipper is told of members of a feed whose entries are kept nowhere else: those that are behind the log skip ahead.
+type Skipper interface {
+	// Skipped says that a member will not be given n entries, and returns what it is told. It is called with the outlet
+	// locked, and returns at once.
+	Skipped(n uint64) Notice
+}
+
 // Feed is one log and its members. Append, Restart, Skip and Join are called by one owner at a time (the channel, under
 // its lock); members leave from any goroutine.
 type Feed struct {
 	log     *Log
 	pager   Pager
+	skipper Skipper // instead of a pager
 	writers *Writers
 	count   atomic.Int64
 
@@ -39,6 +47,11 @@ type Feed struct {
 // NewFeed makes a feed whose next entry is next.
 func NewFeed(w *Writers, p Pager, next Seq) *Feed {
 	return &Feed{log: newLog(next), pager: p, writers: w}
+}
+
+// NewLiveFeed makes a feed without a pager: a member that is behind the log skips ahead to the newest entry.
+func NewLiveFeed(w *Writers, s Skipper, next Seq) *Feed {
+	return &Feed{log: newLog(next), skipper: s, writers: w}
 }
 
 // Notice is what a member is told when its cursor is moved by others: ready frames, after which it goes on, or, with

@@ -140,8 +140,17 @@ func (m *Member) place(next Seq, notice Notice) {
 	}
 }
 
+// skipAhead moves the cursor of a member that is behind the log to the newest entry, and tells it. The outlet is locked.
+func (m *Member) skipAhead(s Skipper) {
+	m.feed.log.mu.Lock()
+	newest := m.feed.log.next() - 1
+	m.feed.log.mu.Unlock()
+	m.place(newest, s.Skipped(uint64(newest-m.next)))
+}
+
 // source returns the entries to give next, from the log or the page, and whether more follow them at once. When neither
-// holds them it asks the pager. The outlet is locked.
+// holds them it asks the pager, or skips ahead; more is then true, and what the member is told must go out first. The outlet is
+// locked.
 func (m *Member) source(w *walker) (r run, more bool) {
 	if w.feed == m.feed && w.life == m.life && w.cache.first == m.next && !w.cache.empty() {
 		return w.cache, w.more
@@ -154,6 +163,10 @@ func (m *Member) source(w *walker) (r run, more bool) {
 	if !old {
 		w.cache, w.more, w.feed, w.life = r, more, m.feed, m.life
 		return r, more
+	}
+	if s := m.feed.skipper; s != nil {
+		m.skipAhead(s)
+		return run{}, true
 	}
 	m.waiting = true
 	w.stats.PageWants.Add(1)

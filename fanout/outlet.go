@@ -173,6 +173,9 @@ func (o *Outlet) flush(m *Member, w *walker) (again bool) {
 	for sent := 0; ; {
 		r, more := m.source(w)
 		if r.empty() {
+			if more && o.flushPending(w) {
+				continue // it skipped ahead
+			}
 			return false
 		}
 		if m.skip != 0 {

@@ -118,7 +118,7 @@ func (s *Session) welcome(j channel.Joined) (frames []byte) {
 		frames = appendLine(frames, proto.AppendReset(nil, proto.Reset{Epoch: j.Epoch, Offset: j.Next - 1, Reason: j.Reason}))
 	}
 	return appendLine(frames, proto.AppendWelcome(nil, proto.Welcome{
-		Node: s.Node, Client: s.Client, Channel: s.Channel, Epoch: j.Epoch, Offset: j.Offset,
+		Node: s.Node, Client: s.Client, Channel: s.Channel, Epoch: j.Epoch, Offset: j.Offset, Live: j.Live,
 	}))
 }
 
@@ -225,7 +225,7 @@ func (s *Session) publish(c proto.Command) {
 	s.Backend.Publish(p, func(at node.Published, err *proto.Error) {
 		switch {
 		case err == nil && s.Format == JSON:
-			s.reply(proto.AppendAck(nil, proto.Ack{ID: c.ID, Offset: at.Offset, Repeated: at.Repeated}))
+			s.reply(proto.AppendAck(nil, proto.Ack{ID: c.ID, Offset: at.Offset, Repeated: at.Repeated, Live: at.Live}))
 		case err != nil && s.Format == JSON:
 			s.fail(c.ID, err)
 		case err != nil:
