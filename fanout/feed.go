@@ -162,7 +162,7 @@ func (s *shard) add(m *Member) bool {
 	if len(s.members) >= shardSize {
 		return false
 	}
-	m.shard, m.index = s, len(s.members)
+	m.home, m.at = s, uint16(len(s.members))
 	s.members = append(s.members, m)
 	s.count.Store(int32(len(s.members)))
 	return true
@@ -174,8 +174,8 @@ func (s *shard) remove(m *Member) {
 	defer s.mu.Unlock()
 	last := len(s.members) - 1
 	if moved := s.members[last]; moved != m {
-		s.members[m.index] = moved
-		moved.index = m.index
+		s.members[m.at] = moved
+		moved.at = m.at
 		s.moved = true
 	}
 	s.members[last] = nil
@@ -198,7 +198,7 @@ func (s *shard) run(w *walker) (again bool) {
 		more := pos+walkChunk < len(s.members)
 		again = s.moved
 		s.mu.Unlock()
-		w.cache = run{}
+		w.forget()
 		for i, m := range w.chunk {
 			m.out.flushMember(m, w)
 			w.chunk[i] = nil

@@ -4,6 +4,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Stats counts what the writers did since the start.
@@ -25,7 +26,13 @@ type Writers struct {
 	queue []task // owner: mu
 	ended bool   // owner: mu
 	wg    sync.WaitGroup
+
+	start time.Time
+	spare sync.Pool // of *pending
 }
+
+// elapsed counts milliseconds, and begins anew after 49 days.
+func (w *Writers) elapsed() uint32 { return uint32(time.Since(w.start).Milliseconds()) }
 
 // task is a shard or an outlet that has something to send.
 type task interface {
@@ -47,13 +54,57 @@ const (
 
 // walker is the working memory of one writer.
 type walker struct {
-	stats *Stats
-	cache run       // what the last member was given, nearly always the same for the next
-	more  bool      // another segment follows it
-	feed  *Feed     // whose run that is,
-	life  life      // in which life
-	chunk []*Member // of the shard being walked
-	local counters
+	stats   *Stats
+	cache   [4]cached // what the last members were given, nearly always the same for the next
+	cached  int       // entries of cache in use
+	oldest  int       // the next of them to be replaced
+	chunk   []*Member // of the shard being walked
+	parts   []part    // of the write being put together
+	scratch []byte    // its bytes
+	local   counters
+}
+
+// cached is what members of one feed with the same cursor are given.
+type cached struct {
+	feed *Feed
+	life life
+	run  run
+	more bool // another segment follows it
+}
+
+// find returns what m is to be given, if another member was given it just now.
+func (w *walker) find(m *Member) *cached {
+	for i := range w.cached {
+		if c := &w.cache[i]; c.feed == m.feed && c.run.first == m.next && c.life == m.life {
+			return c
+		}
+	}
+	return nil
+}
+
+// keep remembers what m is given.
+func (w *walker) keep(m *Member, r run, more bool) {
+	if r.empty() {
+		return
+	}
+	i := w.oldest
+	w.cache[i] = cached{m.feed, m.life, r, more}
+	w.cached = max(w.cached, i+1)
+	w.oldest = (i + 1) % len(w.cache)
+}
+
+// forget empties the cache, so that what was appended meanwhile is seen.
+func (w *walker) forget() {
+	clear(w.cache[:w.cached])
+	w.cached, w.oldest = 0, 0
+}
+
+// buffer returns an empty buffer of scratchBytes.
+func (w *walker) buffer() []byte {
+	if w.scratch == nil {
+		w.scratch = make([]byte, 0, scratchBytes)
+	}
+	return w.scratch
 }
 
 type counters struct{ writes, bytes, entries, skipped, blocked int64 }
@@ -66,7 +117,8 @@ func (w *walker) report() {
 	w.stats.Skipped.Add(c.skipped)
 	w.stats.Blocked.Add(c.blocked)
 	*c = counters{}
-	w.cache, w.feed = run{}, nil
+	clear(w.parts[:cap(w.parts)])
+	w.forget()
 }
 
 // NewWriters starts n writers; 0 means one per processor.
@@ -74,7 +126,7 @@ func NewWriters(n int) *Writers {
 	if n <= 0 {
 		n = runtime.GOMAXPROCS(0)
 	}
-	w := &Writers{}
+	w := &Writers{start: time.Now()}
 	w.ready.L = &w.mu
 	for range n {
 		w.wg.Go(w.work)
