@@ -199,10 +199,21 @@ func (s *shard) run(w *walker) (again bool) {
 		again = s.moved
 		s.mu.Unlock()
 		w.forget()
-		for i, m := range w.chunk {
+		// Walks of several feeds with the same members would follow one another step by step: whoever is being served by another
+		// writer is visited once more at the end.
+		busy := w.chunk[:0]
+		for _, m := range w.chunk {
+			if !m.out.mu.TryLock() {
+				busy = append(busy, m)
+				continue
+			}
 			m.out.flushMember(m, w)
-			w.chunk[i] = nil
 		}
+		for _, m := range busy {
+			m.out.mu.Lock()
+			m.out.flushMember(m, w)
+		}
+		clear(w.chunk)
 		if !more {
 			return again
 		}

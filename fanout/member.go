@@ -153,6 +153,10 @@ func (m *Member) skipAhead(s Skipper) {
 	m.place(newest, s.Skipped(uint64(newest-m.next)))
 }
 
+// isIdle says, without the log's lock, that its feed has nothing for m: an outlet may be a member of many quiet feeds. The outlet is
+// locked.
+func (m *Member) isIdle() bool { return m.next >= Seq(m.feed.log.end.Load()) }
+
 // ready returns the entries to give m next, without its own, and whether more may follow them at once. The outlet is locked.
 func (m *Member) ready(w *walker) (r run, more bool) {
 	for !m.asks {
@@ -182,8 +186,8 @@ func (m *Member) source(w *walker) (r run, more bool) {
 		return m.page.seg.from(m.next), true
 	}
 	m.page = nil
-	if m.next >= Seq(m.feed.log.end.Load()) {
-		return run{}, false // without the log's lock: an outlet may be a member of many quiet feeds
+	if m.isIdle() {
+		return run{}, false
 	}
 	r, more, old := m.feed.log.from(m.next, m.life)
 	if !old {

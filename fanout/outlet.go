@@ -137,12 +137,12 @@ func (o *Outlet) run(w *walker) (again bool) {
 	return o.flush(w)
 }
 
-// flushMember gives a connection what m, and its other members, have beyond their cursors.
+// flushMember gives a connection what m, and its other members, have beyond their cursors. The outlet is locked, and unlocked
+// afterwards.
 func (o *Outlet) flushMember(m *Member, w *walker) {
-	o.mu.Lock()
 	defer o.mu.Unlock()
-	if m.left {
-		return
+	if m.left || o.pending == nil && m.isIdle() {
+		return // another feed's walk may have served it already
 	}
 	if o.flush(w) {
 		o.writers.schedule(o)

@@ -55,7 +55,7 @@ const (
 // walker is the working memory of one writer.
 type walker struct {
 	stats   *Stats
-	cache   [4]cached // what the last members were given, nearly always the same for the next
+	cache   [8]cached // what the last members were given, nearly always the same for the next
 	cached  int       // entries of cache in use
 	oldest  int       // the next of them to be replaced
 	chunk   []*Member // of the shard being walked
