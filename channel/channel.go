@@ -12,10 +12,11 @@ import (
 
 // Channel is one channel with members on this node. Its lock guards everything in it.
 type Channel struct {
-	hub  *Hub
-	name string
-	live bool          // nothing is stored
-	life atomic.Uint64 // names the channel's pages in the cache; another one after a restart
+	hub   *Hub
+	name  string
+	live  bool          // nothing is stored
+	merge time.Duration // the merge window of its feeds
+	life  atomic.Uint64 // names the channel's pages in the cache; another one after a restart
 
 	mu      sync.Mutex
 	seq     Sequencer
@@ -177,6 +178,7 @@ func (c *Channel) restart(p proto.Position) {
 func (c *Channel) feed(format int) *fanout.Feed {
 	if c.feeds[format] == nil {
 		f := fanout.NewFeed(c.hub.writers, &pager{c, format}, fanout.Seq(c.tail.first()))
+		f.Merge(c.merge)
 		f.Append(c.hub.encode(format, c.tail.messages)...)
 		c.feeds[format] = f
 	}
@@ -352,5 +354,10 @@ func (c *Channel) stop() {
 	c.gone = true
 	if c.timer != nil {
 		c.timer.Stop()
+	}
+	for _, f := range c.feeds {
+		if f != nil {
+			f.Close()
+		}
 	}
 }

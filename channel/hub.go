@@ -215,7 +215,8 @@ func (h *Hub) channel(name string) *Channel {
 	}
 	c := &Channel{hub: h, name: name, waiting: map[*joining]struct{}{}, feeds: make([]*fanout.Feed, len(h.codecs))}
 	c.life.Store(h.lives.Add(1))
-	c.live = h.namespaces.Of(name).Live
+	ns := h.namespaces.Of(name)
+	c.live, c.merge = ns.Live, ns.Merge
 	h.channels[name] = c
 	// Subscribe first, then read: what is published in between is held and not missed.
 	h.subscriber.Subscribe(name)

@@ -161,8 +161,10 @@ func onStage(t *testing.T, head int, story func(t *testing.T, s *stage)) {
 		writers := fanout.NewWriters(2)
 		s.hub = NewHub(Options{
 			Store: s.store, Subscriber: s.subs, Writers: writers, Codecs: []Codec{plain{}, plain{}},
-			Namespaces: Namespaces{Named: map[string]Namespace{"live": {Live: true}}},
-			Log:        slog.New(slog.DiscardHandler),
+			Namespaces: Namespaces{Named: map[string]Namespace{
+				"live": {Live: true}, "busy": {Live: true, Merge: 100 * time.Millisecond}, "merged": {Merge: 100 * time.Millisecond},
+			}},
+			Log: slog.New(slog.DiscardHandler),
 		})
 		s.hub.SetBrokerUp(true)
 		defer func() {

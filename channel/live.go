@@ -88,6 +88,7 @@ func (c *Channel) attach(r JoinRequest) {
 	f := c.feeds[r.Format]
 	if f == nil {
 		f = fanout.NewLiveFeed(c.hub.writers, &skipper{c.hub, r.Format}, 1)
+		f.Merge(c.merge)
 		c.feeds[r.Format] = f
 	}
 	_, next := f.Bounds()

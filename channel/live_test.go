@@ -134,3 +134,35 @@ func TestAnIdleLiveChannelIsRetired(t *testing.T) {
 		}
 	})
 }
+
+// Both classes have merge windows; a channel that goes out of use while one is open leaves nothing behind.
+func TestBusyChannelsMerge(t *testing.T) {
+	onStage(t, 0, func(t *testing.T, s *stage) {
+		live, durable := s.joinTo("busy:x", Start{}), s.joinTo("merged:x", Start{})
+		rest(time.Second)
+		before := s.hub.writers.Stats.Writes.Load()
+		const n = 500
+		for range n {
+			s.hub.DeliverLive("busy:x", []proto.Message{text("a")})
+			s.hub.Deliver("merged:x", "A", s.store.add(1, 1))
+			rest(time.Millisecond)
+		}
+		rest(100 * time.Millisecond)
+		if got := strings.Count(live.heard(), "a"); got != n {
+			t.Errorf("the member of the live channel heard %d messages, want all %d", got, n)
+		}
+		durable.expect(t, "1..500")
+		if writes := s.hub.writers.Stats.Writes.Load() - before; writes > 30 {
+			t.Errorf("%d messages took %d writes, want about 20", 2*n, writes)
+		}
+		for range 5 {
+			s.hub.DeliverLive("busy:x", []proto.Message{text("a")})
+		}
+		live.out.Close()
+		durable.out.Close()
+		rest(2 * time.Minute)
+		if n := s.hub.Channels(); n != 0 {
+			t.Errorf("%d channels are in use, want none", n)
+		}
+	})
+}

@@ -38,6 +38,7 @@ type Feed struct {
 	pager   Pager
 	skipper Skipper // instead of a pager
 	writers *Writers
+	merge   *merging // nil without a window
 	count   atomic.Int64
 
 	mu     sync.Mutex
@@ -67,15 +68,19 @@ type Entry struct {
 	Sender Sender
 }
 
-// Append adds entries, which are numbered on from Next, and wakes the writers. Frames are copied.
+// Append adds entries, which are numbered on from Next, and wakes the writers, at once or at the end of a merge window. Frames are
+// copied. A member that is written to for another reason is given what it has then, and does not wait for the window.
 func (f *Feed) Append(entries ...Entry) {
-	limit := min(max(int(f.count.Load())*logBytesPerMember, MinLogBytes), MaxLogBytes)
+	members := int(f.count.Load())
+	limit := min(max(members*logBytesPerMember, MinLogBytes), MaxLogBytes)
 	f.log.mu.Lock()
 	for _, e := range entries {
 		f.log.append(e.Frame, e.Sender, limit)
 	}
 	f.log.mu.Unlock()
-	f.wake()
+	if members > 0 && (f.merge == nil || f.merge.appended()) {
+		f.wake()
+	}
 }
 
 // Restart empties the log and numbers the next entry next. All members' cursors become void: each is sent notice

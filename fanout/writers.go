@@ -15,6 +15,8 @@ type Stats struct {
 	Skipped   atomic.Int64 // entries passed over because the member published them itself (echo=0)
 	Blocked   atomic.Int64 // times a socket accepted less than there was
 	PageWants atomic.Int64 // times a member was behind its log
+	Windows   atomic.Int64 // merge windows that something waited for
+	Merged    atomic.Int64 // appends that waited for one
 }
 
 // Writers is a pool of goroutines that send. Each shard and each outlet stands in its queue at most once, which bounds it.

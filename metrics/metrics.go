@@ -88,6 +88,8 @@ func counters(r *prometheus.Registry, n *node.Node, g *gateway.Gateway) {
 		{"fanout_deliveries_total", "Messages delivered to members.", &out.Entries},
 		{"fanout_skipped_total", "Messages not delivered to their own publisher, who asked for that.", &out.Skipped},
 		{"fanout_blocked_total", "Times that a client's socket was full.", &out.Blocked},
+		{"fanout_merge_windows_total", "Merge windows that messages waited for.", &out.Windows},
+		{"fanout_merged_total", "Times that messages waited for a merge window.", &out.Merged},
 		{"fanout_page_wants_total", "Times that a member was behind memory.", &out.PageWants},
 		{"connections_accepted_total", "Connections accepted.", &gate.Accepted},
 		{"connections_refused_total", "Handshakes refused.", &gate.Refused},

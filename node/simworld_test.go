@@ -96,7 +96,7 @@ func (w *world) boot(i int) {
 	made, err := node.New(node.Options{
 		Name: name, Journal: n.disk, Codecs: session.Codecs(), Writers: 2, Log: log,
 		Namespaces: channel.Namespaces{Named: map[string]channel.Namespace{
-			"live": {Live: true}, "busy": {Live: true, Merge: 100 * time.Millisecond},
+			"live": {Live: true}, "merged": {Merge: 100 * time.Millisecond}, "busy": {Live: true, Merge: 100 * time.Millisecond},
 		}},
 		OpenBroker: func(id string, h broker.Handler) (broker.Broker, error) {
 			n.id = id
