@@ -17,7 +17,7 @@ import (
 // In a live channel each reader gets the messages of each publisher at most once and in order; from its own node it gets every one,
 // or is told how many it was not given; and once nothing is broken it gets all of every node. The journal is away all the time.
 func TestLiveMessagesAreDeliveredAtMostOnceInOrder(t *testing.T) {
-	from, to := seeds(t, 40)
+	from, to := seeds(t, 20)
 	skips := uint64(0)
 	for seed := from; seed < to && !t.Failed(); seed++ {
 		synctest.Test(t, func(t *testing.T) { skips += simulateLive(t, seed) })
