@@ -73,12 +73,14 @@ type Entry struct {
 func (f *Feed) Append(entries ...Entry) {
 	members := int(f.count.Load())
 	limit := min(max(members*logBytesPerMember, MinLogBytes), MaxLogBytes)
+	size := 0
 	f.log.mu.Lock()
 	for _, e := range entries {
 		f.log.append(e.Frame, e.Sender, limit)
+		size += len(e.Frame) + entryOverhead
 	}
 	f.log.mu.Unlock()
-	if members > 0 && (f.merge == nil || f.merge.appended()) {
+	if members > 0 && (f.merge == nil || f.merge.appended(size, limit/2)) {
 		f.wake()
 	}
 }

@@ -99,6 +99,7 @@ type merging struct {
 
 	mu    sync.Mutex
 	pace  pace        // owner: mu
+	bytes int         // owner: mu; of what waits
 	timer *time.Timer // owner: mu; runs only while something waits; nil before that was ever so
 	ended bool        // owner: mu
 }
@@ -118,8 +119,9 @@ func (f *Feed) Close() {
 	}
 }
 
-// appended says whether the writers are to be woken now.
-func (m *merging) appended() bool {
+// appended says whether the writers are to be woken now that so many bytes were appended. A window ends early when room bytes wait:
+// nobody must fall behind the log because of it.
+func (m *merging) appended(bytes, room int) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.ended {
@@ -128,6 +130,14 @@ func (m *merging) appended() bool {
 	now := m.now()
 	flush, until := m.pace.append(now)
 	if flush {
+		return true
+	}
+	if m.bytes += bytes; m.bytes >= room {
+		m.pace.end(now)
+		m.bytes = 0
+		if m.timer != nil {
+			m.timer.Stop()
+		}
 		return true
 	}
 	stats := &m.feed.writers.Stats
@@ -147,9 +157,15 @@ func (m *merging) appended() bool {
 // end is the end of a window.
 func (m *merging) end() {
 	m.mu.Lock()
-	m.pace.end(m.now())
+	waiting := m.pace.waiting // not if it was ended early at this moment
+	if waiting {
+		m.pace.end(m.now())
+		m.bytes = 0
+	}
 	m.mu.Unlock()
-	m.feed.wake()
+	if waiting {
+		m.feed.wake()
+	}
 }
 
 // close reports whether something waited.

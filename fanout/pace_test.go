@@ -155,6 +155,34 @@ func TestAMergeWindowSavesWrites(t *testing.T) {
 	})
 }
 
+// A window ends early when as much waits as the log can hold for a time.
+func TestAWindowDoesNotDriveAnyoneOutOfTheLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := NewWriters(1)
+		defer w.Close()
+		feed := NewFeed(w, &history{oldest: 1}, 1)
+		feed.Merge(10 * time.Second)
+		defer feed.Close()
+		s := &counting{}
+		s.out = NewOutlet(w, s, 0)
+		feed.Join(s.out, 1, 0)
+		const n = 1000
+		for i := range n {
+			feed.Append(Entry{frame(Seq(i+1), 0, 1000), 0})
+			time.Sleep(time.Millisecond)
+			synctest.Wait()
+		}
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if wants := w.Stats.PageWants.Load(); wants != 0 || len(s.entries(t)) != n {
+			t.Errorf("of %d entries %d arrived, and the member fell behind the log %d times", n, len(s.entries(t)), wants)
+		}
+		if s.writes > 80 {
+			t.Errorf("1 MB took %d writes, want about 65: one or two for each half of the log", s.writes)
+		}
+	})
+}
+
 // A feed that is closed while something waits lets it go, and leaves no timer behind.
 func TestAClosedFeedHasNoTimer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
