@@ -42,7 +42,7 @@ type Feed struct {
 	count   atomic.Int64
 
 	mu     sync.Mutex
-	shards []*shard // owner: mu; the slice is copied on write
+	shards atomic.Pointer[[]*shard] // owner: mu; the slice is copied on write and may be read without mu
 }
 
 // NewFeed makes a feed whose next entry is next.
@@ -125,9 +125,10 @@ func (f *Feed) each(fn func(*Member)) {
 }
 
 func (f *Feed) snapshot() []*shard {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.shards
+	if s := f.shards.Load(); s != nil {
+		return *s
+	}
+	return nil
 }
 
 func (f *Feed) wake() {
@@ -143,14 +144,16 @@ func (f *Feed) add(m *Member) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.count.Add(1)
-	for _, v := range slices.Backward(f.shards) {
+	all := f.snapshot()
+	for _, v := range slices.Backward(all) {
 		if v.add(m) {
 			return
 		}
 	}
 	s := &shard{}
 	s.add(m)
-	f.shards = append(slices.Clip(f.shards), s)
+	grown := append(slices.Clip(all), s)
+	f.shards.Store(&grown)
 }
 
 // shard is a part of a feed's members: the unit of a walk.
@@ -196,11 +199,11 @@ const walkChunk = 256
 // run gives every member of the shard what the feed holds beyond its cursor. Members look at the end of the log
 // for themselves, so what is appended during the walk goes out with it.
 func (s *shard) run(w *walker) (again bool) {
-	s.mu.Lock()
-	s.moved = false
-	s.mu.Unlock()
 	for pos := 0; ; pos += walkChunk {
 		s.mu.Lock()
+		if pos == 0 {
+			s.moved = false
+		}
 		w.chunk = append(w.chunk[:0], s.members[min(pos, len(s.members)):min(pos+walkChunk, len(s.members))]...)
 		more := pos+walkChunk < len(s.members)
 		again = s.moved

@@ -26,6 +26,7 @@ type Writers struct {
 	mu    sync.Mutex
 	ready sync.Cond
 	queue []task // owner: mu
+	first int    // owner: mu; queue[:first] has been taken
 	ended bool   // owner: mu
 	wg    sync.WaitGroup
 
@@ -64,6 +65,7 @@ type walker struct {
 	parts   []part    // of the write being put together
 	scratch []byte    // its bytes
 	local   counters
+	done    int // tasks since the last report
 }
 
 // cached is what members of one feed with the same cursor are given.
@@ -111,6 +113,7 @@ func (w *walker) buffer() []byte {
 
 type counters struct{ writes, bytes, entries, skipped, blocked int64 }
 
+// report adds what was counted to the statistics.
 func (w *walker) report() {
 	c := &w.local
 	w.stats.Writes.Add(c.writes)
@@ -118,7 +121,11 @@ func (w *walker) report() {
 	w.stats.Entries.Add(c.entries)
 	w.stats.Skipped.Add(c.skipped)
 	w.stats.Blocked.Add(c.blocked)
-	*c = counters{}
+	*c, w.done = counters{}, 0
+}
+
+// release lets go of what a task held on to.
+func (w *walker) release() {
 	clear(w.parts[:cap(w.parts)])
 	w.forget()
 }
@@ -167,33 +174,48 @@ func (w *Writers) schedule(t task) {
 
 func (w *Writers) push(t task) {
 	w.mu.Lock()
+	if len(w.queue) == cap(w.queue) && w.first > len(w.queue)/2 {
+		n := copy(w.queue, w.queue[w.first:])
+		clear(w.queue[n:])
+		w.queue, w.first = w.queue[:n], 0
+	}
 	w.queue = append(w.queue, t)
 	w.mu.Unlock()
 	w.ready.Signal()
 }
 
-func (w *Writers) pop() task {
+// pop returns the next task, and nil at the end. A writer that has to wait reports before.
+func (w *Writers) pop(me *walker) task {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for len(w.queue) == 0 {
+	for w.first == len(w.queue) {
+		me.report()
 		if w.ended {
 			return nil
 		}
 		w.ready.Wait()
 	}
-	t := w.queue[0]
-	w.queue[0] = nil
-	w.queue = w.queue[1:]
+	t := w.queue[w.first]
+	w.queue[w.first] = nil
+	if w.first++; w.first == len(w.queue) {
+		w.queue, w.first = w.queue[:0], 0
+	}
 	return t
 }
 
+// reportEvery is after how many tasks a writer that is never idle reports.
+const reportEvery = 64
+
 func (w *Writers) work() {
 	me := &walker{stats: &w.Stats, chunk: make([]*Member, 0, walkChunk)}
-	for t := w.pop(); t != nil; t = w.pop() {
+	for t := w.pop(me); t != nil; t = w.pop(me) {
 		st := t.state()
 		st.Store(running)
 		again := t.run(me)
-		me.report()
+		if me.done++; me.done == reportEvery {
+			me.report()
+		}
+		me.release()
 		if again || !st.CompareAndSwap(running, idle) {
 			st.Store(queued)
 			w.push(t)
