@@ -12,9 +12,11 @@ import (
 
 // Channel is one channel with members on this node. Its lock guards everything in it.
 type Channel struct {
-	hub  *Hub
-	name string
-	life atomic.Uint64 // names the channel's pages in the cache; another one after a restart
+	hub   *Hub
+	name  string
+	live  bool          // nothing is stored
+	merge time.Duration // the merge window of its feeds
+	life  atomic.Uint64 // names the channel's pages in the cache; another one after a restart
 
 	mu      sync.Mutex
 	seq     Sequencer
@@ -25,6 +27,8 @@ type Channel struct {
 	idle    time.Time             // since when there are no members
 	gone    bool                  // taken out of the hub
 	remote  map[string]lease
+	scratch scratch            // of live messages
+	heard   map[string]hearing // by node; of a live channel
 }
 
 // lease is how many members another node last told of.
@@ -44,6 +48,10 @@ type joining struct {
 
 // entries takes committed messages.
 func (c *Channel) entries(epoch proto.Epoch, messages []proto.Message) {
+	if c.live {
+		c.hub.stats.Strays.Add(int64(len(messages)))
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.apply(c.seq.Entries(c.hub.now(), epoch, messages))
@@ -51,6 +59,9 @@ func (c *Channel) entries(epoch proto.Epoch, messages []proto.Message) {
 
 // headIs takes news of the head.
 func (c *Channel) headIs(p proto.Position) {
+	if c.live {
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.apply(c.seq.Head(c.hub.now(), p))
@@ -167,6 +178,7 @@ func (c *Channel) restart(p proto.Position) {
 func (c *Channel) feed(format int) *fanout.Feed {
 	if c.feeds[format] == nil {
 		f := fanout.NewFeed(c.hub.writers, &pager{c, format}, fanout.Seq(c.tail.first()))
+		f.Merge(c.merge)
 		f.Append(c.hub.encode(format, c.tail.messages)...)
 		c.feeds[format] = f
 	}
@@ -182,6 +194,10 @@ func (c *Channel) join(r JoinRequest) bool {
 		return false
 	}
 	c.idle = time.Time{}
+	if c.live {
+		c.attach(r)
+		return true
+	}
 	c.place(&joining{JoinRequest: r, since: c.hub.now()})
 	return true
 }
@@ -301,6 +317,7 @@ func (c *Channel) sweep(now time.Time, patience, linger time.Duration) (idle boo
 			delete(c.remote, node)
 		}
 	}
+	c.forgetNodes(now)
 	if c.local() > 0 {
 		c.idle = time.Time{}
 		return false
@@ -337,5 +354,10 @@ func (c *Channel) stop() {
 	c.gone = true
 	if c.timer != nil {
 		c.timer.Stop()
+	}
+	for _, f := range c.feeds {
+		if f != nil {
+			f.Close()
+		}
 	}
 }

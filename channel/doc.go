@@ -8,6 +8,8 @@
 //   - A message that arrives early waits for the ones before it; what is missing is read from the journal once per node,
 //     however many members there are.
 //   - A position that this node does not know yet, or not any more, is looked up in the journal before it is judged.
+//   - A live channel has no part in any of this: no offsets, no journal, no repair. Its messages are delivered at most once, those of
+//     one publisher in their order, and a member that is too slow skips ahead to the newest and is told how many it missed.
 //   - While the journal is away members stay, and go on where they were when it is back.
 //
 // Sequencer and place are the decisions, without clock, lock or I/O. Channel owns the state of one channel under its lock;

@@ -36,6 +36,9 @@ type Codec interface {
 	// Reset tells a member that its position is void and that the stream goes on after p; a format that cannot say
 	// so ends the connection.
 	Reset(p proto.Position, reason string) fanout.Notice
+	// Skipped tells a member of a live channel that it will not be given n messages, because it is too slow; empty for a
+	// format that cannot say so.
+	Skipped(n uint64) fanout.Notice
 }
 
 // Options of a hub. Store, Subscriber, Writers and Codecs are needed; 0 means the default elsewhere.
@@ -45,7 +48,9 @@ type Options struct {
 	Writers    *fanout.Writers
 	// Codecs by format: the index is what JoinRequest.Format says.
 	Codecs []Codec
-	Log    *slog.Logger
+	// Namespaces say how channels behave.
+	Namespaces Namespaces
+	Log        *slog.Logger
 	// Linger is how long a channel without members is kept up to date for the next one (30 s).
 	Linger time.Duration
 	// Patience is how long a member waits to be placed while the journal is away (10 s).
@@ -67,6 +72,11 @@ type Stats struct {
 	Skips     atomic.Int64 // gaps that retention had removed
 	Missed    atomic.Int64 // members that were told that messages are no longer kept
 	Checks    atomic.Int64 // reads of heads
+	Live      atomic.Int64 // messages given to members' byte logs of live channels
+	// SkippedMembers counts how often a member of a live channel skipped ahead, SkippedMessages what it was not given.
+	SkippedMembers, SkippedMessages atomic.Int64
+	// Strays are messages of one class for a channel of the other, from a node with other namespaces; they are dropped.
+	Strays atomic.Int64
 }
 
 // Hub is the table of channels with members on this node. All methods may be called from any goroutine; none blocks.
@@ -75,6 +85,7 @@ type Hub struct {
 	subscriber  Subscriber
 	writers     *fanout.Writers
 	codecs      []Codec
+	namespaces  Namespaces
 	log         *slog.Logger
 	linger      time.Duration
 	patience    time.Duration
@@ -106,7 +117,7 @@ const maxReads = 16
 // NewHub starts a hub.
 func NewHub(o Options) *Hub {
 	h := &Hub{
-		store: o.Store, subscriber: o.Subscriber, writers: o.Writers, codecs: o.Codecs, log: o.Log,
+		store: o.Store, subscriber: o.Subscriber, writers: o.Writers, codecs: o.Codecs, namespaces: o.Namespaces, log: o.Log,
 		linger: or(o.Linger, 30*time.Second), patience: or(o.Patience, 10*time.Second),
 		audit:       [2]time.Duration{or(o.AuditDown, time.Second), or(o.AuditUp, 10*time.Second)},
 		readTimeout: 10 * time.Second, retryPages: 250 * time.Millisecond,
@@ -172,6 +183,8 @@ type Joined struct {
 	// Reset says that the start asked for cannot be; Reason why.
 	Reset  bool
 	Reason string
+	// Live says that the channel stores nothing: Position and Next mean nothing, and a Start was passed over.
+	Live bool
 	// Err is ErrNotOpen when the member could not be placed; it is no member then.
 	Err error
 }
@@ -202,9 +215,14 @@ func (h *Hub) channel(name string) *Channel {
 	}
 	c := &Channel{hub: h, name: name, waiting: map[*joining]struct{}{}, feeds: make([]*fanout.Feed, len(h.codecs))}
 	c.life.Store(h.lives.Add(1))
+	ns := h.namespaces.Of(name)
+	c.live, c.merge = ns.Live, ns.Merge
 	h.channels[name] = c
 	// Subscribe first, then read: what is published in between is held and not missed.
 	h.subscriber.Subscribe(name)
+	if c.live {
+		return c // there is nothing to read
+	}
 	h.wg.Go(func() { h.open(c) })
 	return c
 }
@@ -234,7 +252,7 @@ func (h *Hub) Announced(name string, p proto.Position) {
 // after an append with unknown outcome.
 func (h *Hub) Check(names ...string) {
 	for _, name := range names {
-		if h.lookup(name) != nil {
+		if c := h.lookup(name); c != nil && !c.live {
 			h.check(name)
 		}
 	}
@@ -260,7 +278,9 @@ func (h *Hub) SetBrokerUp(up bool) {
 
 func (h *Hub) checkAll() {
 	for _, c := range h.all() {
-		h.check(c.name)
+		if !c.live {
+			h.check(c.name)
+		}
 	}
 }
 

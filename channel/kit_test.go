@@ -133,6 +133,10 @@ func (plain) AppendFrame(dst []byte, m *proto.Message) []byte {
 	return fmt.Appendf(dst, "%d %s\n", m.Offset, m.Data)
 }
 
+func (plain) Skipped(n uint64) fanout.Notice {
+	return fanout.Notice{Frames: fmt.Appendf(nil, "skipped %d\n", n)}
+}
+
 func (plain) Reset(p proto.Position, _ string) fanout.Notice {
 	return fanout.Notice{Frames: fmt.Appendf(nil, "reset %s/%d\n", p.Epoch, p.Offset)}
 }
@@ -157,6 +161,9 @@ func onStage(t *testing.T, head int, story func(t *testing.T, s *stage)) {
 		writers := fanout.NewWriters(2)
 		s.hub = NewHub(Options{
 			Store: s.store, Subscriber: s.subs, Writers: writers, Codecs: []Codec{plain{}, plain{}},
+			Namespaces: Namespaces{Named: map[string]Namespace{
+				"live": {Live: true}, "busy": {Live: true, Merge: 100 * time.Millisecond}, "merged": {Merge: 100 * time.Millisecond},
+			}},
 			Log: slog.New(slog.DiscardHandler),
 		})
 		s.hub.SetBrokerUp(true)
@@ -209,11 +216,13 @@ func (m *member) goOn() {
 }
 
 // join makes a member and returns at once.
-func (s *stage) join(start Start) *member {
+func (s *stage) join(start Start) *member { return s.joinTo(room, start) }
+
+func (s *stage) joinTo(name string, start Start) *member {
 	m := &member{}
 	m.out = fanout.NewOutlet(s.hub.writers, m, 0)
 	s.outs = append(s.outs, m)
-	s.hub.Join(room, JoinRequest{Start: start, Outlet: m.out, Ready: func(j Joined) {
+	s.hub.Join(name, JoinRequest{Start: start, Outlet: m.out, Ready: func(j Joined) {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		m.joined = append(m.joined, j)

@@ -143,6 +143,27 @@ func TestAnEpochThatChangesWithoutAResetIsOne(t *testing.T) {
 	f.stop()
 }
 
+// A live channel has no positions: nothing is resumed, and what was skipped is reported.
+func TestALiveChannelIsNotResumed(t *testing.T) {
+	live := string(proto.AppendWelcome(nil, proto.Welcome{Node: "a", Client: "c", Channel: "room", Live: true}))
+	s := serve(t,
+		func(c *fakeConn) {
+			c.send(live, message(0), message(0))
+			c.send(string(proto.AppendSkipped(nil, proto.Skipped{Count: 7})), message(0))
+		},
+		func(c *fakeConn) { c.send(live, message(0)); c.gone() },
+	)
+	f := follow(t, Options{URLs: []string{s.url()}})
+	f.expect("welcome", "message 0", "message 0", "skipped 7", "message 0", "disconnected", "welcome", "message 0")
+	f.stop()
+	if got := s.query(1).Encode(); got != "" {
+		t.Errorf("there is nothing to resume, but the second connection asks for %s", got)
+	}
+	if st := f.client.Stats(); st.Messages != 4 || st.Skipped != 7 || st.Missing != 0 || st.Repeats != 0 {
+		t.Errorf("four messages came and seven were skipped, got %+v", st)
+	}
+}
+
 func TestGapsAreReported(t *testing.T) {
 	s := serve(t, func(c *fakeConn) { c.send(welcome("e", 0), message(1), message(4), message(4), message(5)); c.gone() })
 	f := follow(t, Options{URLs: []string{s.url()}})

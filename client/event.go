@@ -16,6 +16,8 @@ type Event struct {
 	Message *proto.Message
 	// Reset says that messages were missed and that the stream goes on after its offset.
 	Reset *proto.Reset
+	// Skipped says that this client was too slow for a live channel and was not given some of its messages.
+	Skipped *proto.Skipped
 	// Gap says that the server left out messages without a reset, which it must not do. The message after the gap
 	// follows.
 	Gap *Gap
@@ -56,9 +58,9 @@ func (e *RefusedError) Error() string {
 type Stats struct {
 	// Connects counts welcomes.
 	Connects int64
-	// Messages counts messages handed over, Repeats those that the server sent again, and Missing the offsets
-	// in gaps.
-	Messages, Repeats, Missing int64
+	// Messages counts messages handed over, Repeats those that the server sent again, Missing the offsets
+	// in gaps, and Skipped what was not given because this client was too slow.
+	Messages, Repeats, Missing, Skipped int64
 	// Resets counts resets.
 	Resets int64
 	// Resent counts commands that were sent again, after a temporary error or a lost connection.
@@ -68,7 +70,7 @@ type Stats struct {
 }
 
 type counters struct {
-	connects, messages, repeats, missing, resets, resent, unknown atomic.Int64
+	connects, messages, repeats, missing, skipped, resets, resent, unknown atomic.Int64
 }
 
 // Stats reads the counters.
@@ -76,6 +78,6 @@ func (c *Client) Stats() Stats {
 	s := &c.stats
 	return Stats{
 		Connects: s.connects.Load(), Messages: s.messages.Load(), Repeats: s.repeats.Load(), Missing: s.missing.Load(),
-		Resets: s.resets.Load(), Resent: s.resent.Load(), Unknown: s.unknown.Load(),
+		Skipped: s.skipped.Load(), Resets: s.resets.Load(), Resent: s.resent.Load(), Unknown: s.unknown.Load(),
 	}
 }

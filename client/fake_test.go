@@ -188,6 +188,8 @@ func eventText(e Event) string {
 		return "message " + itoa(e.Message.Offset)
 	case e.Reset != nil:
 		return "reset " + string(e.Reset.Epoch) + " " + itoa(e.Reset.Offset)
+	case e.Skipped != nil:
+		return "skipped " + itoa(proto.Offset(e.Skipped.Count))
 	case e.Gap != nil:
 		return "gap " + itoa(e.Gap.From) + ".." + itoa(e.Gap.To)
 	case e.Disconnected != nil:

@@ -15,6 +15,9 @@ type tracker struct {
 // welcome takes the head of a channel that was joined. last says that messages before the head were asked for. It is
 // true when the journal's epoch changed although the server sent no reset: what was known is worth nothing then.
 func (t *tracker) welcome(w *proto.Welcome, last bool) (lost bool) {
+	if w.Live {
+		return false
+	}
 	if t.known && !t.at.Epoch.Matches(w.Epoch) {
 		t.known = false
 		t.at = proto.Position{Epoch: w.Epoch}
@@ -30,6 +33,9 @@ func (t *tracker) welcome(w *proto.Welcome, last bool) (lost bool) {
 // message moves the position to offset. deliver is false for one that was handed over before; missing counts those
 // that should have come before it.
 func (t *tracker) message(offset proto.Offset) (deliver bool, missing proto.Offset) {
+	if offset == 0 {
+		return true, 0 // live
+	}
 	if t.known {
 		if offset <= t.at.Offset {
 			return false, 0

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strings"
 	"sync"
 	"time"
@@ -236,6 +237,9 @@ func (s *session) line(line []byte) {
 		s.welcome(reply.Welcome)
 	case reply.Reset != nil:
 		s.reset(reply.Reset)
+	case reply.Skipped != nil:
+		s.stats.skipped.Add(int64(min(reply.Skipped.Count, math.MaxInt64)))
+		s.handle(Event{Skipped: reply.Skipped})
 	case reply.Ack != nil:
 		s.acknowledged(reply.Ack)
 	case reply.History != nil:

@@ -40,6 +40,8 @@ type Config struct {
 	Compression bool
 	// CompressionThreshold is the smallest payload that is sent compressed, in bytes.
 	CompressionThreshold int
+	// Namespaces say how channels behave, by the part of their name before the first colon.
+	Namespaces Namespaces
 
 	Limits  Limits
 	History History

@@ -3,6 +3,7 @@ package config
 import (
 	"bytes"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -102,6 +103,13 @@ func TestBadFiles(t *testing.T) {
 		{"a size that is none", "limits:\n  message: 64K", `FILE:2: limits.message: "64K" is not a size; give a whole number of bytes`},
 		{"a count that is none", "limits:\n  connections: many", `FILE:2: limits.connections: "many" is not a whole number`},
 		{"a count too large", "history:\n  count: 99999999999999999999", `"99999999999999999999" is too large a number`},
+		{"an unknown key of a namespace", "namespaces:\n  live: {clas: live}", `FILE:2: namespaces.live: unknown key "clas"; did you mean class?`},
+		{"an unknown class", "namespaces:\n  live:\n    class: liv", `FILE:3: namespaces.live: "liv" is not a class; did you mean live? There are durable and live`},
+		{"a namespace twice", "namespaces:\n  a: {}\n  a: {}", "FILE:3: namespaces.a is set twice, first on line 2; remove one"},
+		{"a key of a namespace twice", "namespaces:\n  a:\n    merge: 1s\n    merge: 2s", "FILE:4: namespaces.a.merge is set twice, first on line 3; remove one"},
+		{"a namespace with a value", "namespaces:\n  live: 50ms", "FILE:2: namespaces.live is a group of settings; put class and merge below it, indented"},
+		{"a merge without unit", "namespaces: {big: {merge: 5}}", `FILE:1: namespaces.big: "5" is not a duration`},
+		{"a list of namespaces", "namespaces: [live]", "FILE:1: namespaces takes one value, not a list"},
 		{"a switch that is none", "open: perhaps", `FILE:1: open: "perhaps" is neither true nor false`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -219,6 +227,12 @@ func TestPrintedSettingsLoadAsTheSame(t *testing.T) {
 		if list := rapid.SliceOf(rapid.String()).Draw(t, "origins"); len(list) > 0 {
 			c.Origins = list
 		}
+		for name, ns := range rapid.MapOf(rapid.String(), rapid.Custom(drawNamespace)).Draw(t, "namespaces") {
+			if c.Namespaces == nil {
+				c.Namespaces = Namespaces{}
+			}
+			c.Namespaces[name] = ns
+		}
 		c.Limits.Message = rapid.Int().Draw(t, "message")
 		c.History.Count = rapid.Int64().Draw(t, "count")
 		c.History.Age = time.Duration(rapid.Int64Min(1-1<<62).Draw(t, "age"))
@@ -240,6 +254,13 @@ func TestPrintedSettingsLoadAsTheSame(t *testing.T) {
 			t.Fatalf("what is printed must load as the same:\n%s\n got %+v\nwant %+v\nerror %v", b.String(), got, c, err)
 		}
 	})
+}
+
+func drawNamespace(t *rapid.T) Namespace {
+	return Namespace{
+		Class: rapid.SampledFrom([]string{ClassDurable, ClassLive}).Draw(t, "class"),
+		Merge: time.Duration(rapid.Int64Min(0).Draw(t, "merge")),
+	}
 }
 
 func TestPrintMasksPasswords(t *testing.T) {
@@ -375,6 +396,7 @@ func FuzzParseFile(f *testing.F) {
 func FuzzValues(f *testing.F) {
 	f.Add("1d12h")
 	f.Add("64KiB")
+	f.Add("live:class=live,merge=50ms;big:merge=200ms")
 	f.Add("postgres://u:p@h/d")
 	f.Fuzz(func(t *testing.T, text string) {
 		if d, err := ParseDuration(text); err == nil {
@@ -385,6 +407,11 @@ func FuzzValues(f *testing.F) {
 		if n, err := ParseSize(text); err == nil {
 			if again, err := ParseSize(FormatSize(n)); err != nil || again != n {
 				t.Errorf("size %q is %d, which is written %q and read as %d, %v", text, n, FormatSize(n), again, err)
+			}
+		}
+		if n, err := parseNamespaces(text); err == nil {
+			if again, err := parseNamespaces(n.format()); err != nil || !maps.Equal(n, again) {
+				t.Errorf("namespaces %q are %v, which is written %q and read as %v, %v", text, n, n.format(), again, err)
 			}
 		}
 		_ = Mask(text)

@@ -182,6 +182,8 @@ func (r *fileReader) entry(key string, k, v *yaml.Node) {
 		}
 	case v.Kind == yaml.SequenceNode:
 		r.list(s, v)
+	case v.Kind == yaml.MappingNode && s.mapping():
+		r.namespaces(key, s.field(r.config).(*Namespaces), v)
 	default:
 		r.problem(v, "%s takes one value, written on the line itself", key)
 	}
@@ -198,6 +200,48 @@ func (r *fileReader) list(s *Setting, n *yaml.Node) {
 	}
 	if !s.setList(r.config, items) {
 		r.problem(n, "%s takes one value, not a list", s.Name)
+	}
+}
+
+// namespaces reads a mapping of names to namespaces; it replaces what was there.
+func (r *fileReader) namespaces(key string, into *Namespaces, n *yaml.Node) {
+	*into = nil
+	seen := map[string]int{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		k, v := n.Content[i], n.Content[i+1]
+		name := k.Value
+		if line, twice := seen[name]; twice {
+			r.problem(k, "%s.%s is set twice, first on line %d; remove one", key, clip(name), line)
+			continue
+		}
+		seen[name] = k.Line
+		into.take(name)
+		switch {
+		case empty(v):
+		case v.Kind != yaml.MappingNode:
+			r.problem(v, "%s.%s is a group of settings; put class and merge below it, indented", key, clip(name))
+		default:
+			r.namespace(key+"."+clip(name), name, into, v)
+		}
+	}
+}
+
+func (r *fileReader) namespace(path, name string, into *Namespaces, n *yaml.Node) {
+	seen := map[string]int{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		k, v := n.Content[i], n.Content[i+1]
+		if line, twice := seen[k.Value]; twice {
+			r.problem(k, "%s.%s is set twice, first on line %d; remove one", path, clip(k.Value), line)
+			continue
+		}
+		seen[k.Value] = k.Line
+		if v.Kind != yaml.ScalarNode || empty(v) {
+			r.problem(v, "%s.%s takes one value, written on the line itself", path, clip(k.Value))
+			continue
+		}
+		if err := into.set(name, k.Value, v.Value); err != nil {
+			r.problem(k, "%s: %v", path, err)
+		}
 	}
 }
 

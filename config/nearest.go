@@ -1,6 +1,9 @@
 package config
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // nearest gives the name of the setting that is closest to what was written, by edits of the whole name or, a little
 // less good, of its last part: both "limits.mesage" and a "message" outside its group find limits.message.
@@ -20,6 +23,13 @@ func nearest(written string) string {
 		}
 	}
 	return name
+}
+
+// nearestOf gives the one of known that is closest to what was written.
+func nearestOf(written string, known ...string) string {
+	const limit = 64
+	written = strings.ToLower(written[:min(len(written), limit)])
+	return slices.MinFunc(known, func(a, b string) int { return edits(written, a) - edits(written, b) })
 }
 
 // edits counts the insertions, deletions, replacements and swaps of neighbours that turn a into b.

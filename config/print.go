@@ -73,6 +73,8 @@ func (s *Setting) yaml(c *Config, showSecrets bool) (string, error) {
 			v.Style = yaml.DoubleQuotedStyle
 			n.Content = append(n.Content, &v)
 		}
+	case *Namespaces:
+		n = p.yaml()
 	case *string:
 		text := *p
 		if s.secret && !showSecrets {
@@ -142,6 +144,8 @@ listen: 127.0.0.1:8000
 limits:
   message: 64KiB
 origins: ["https://example.com"]
+namespaces:
+  live: {class: live, merge: 50ms}
 ` + "```" + `
 
 - A key of the file or a variable ` + "`BARRAGE_…`" + ` that is not known is an error that names the nearest known one. Variables that

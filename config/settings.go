@@ -36,6 +36,12 @@ func (s *Setting) Switch() bool {
 	return ok
 }
 
+// mapping says that the setting is written as a mapping in the file.
+func (s *Setting) mapping() bool {
+	_, ok := s.field(new(Config)).(*Namespaces)
+	return ok
+}
+
 // size is the type of fields that are read and written in bytes (64KiB) and not as a plain count.
 type size struct{ bytes *int }
 
@@ -120,6 +126,17 @@ var settings = []Setting{
 			"leave out: below the default it costs more processor time than the bytes are worth. What clients may send is not concerned.",
 		field: func(c *Config) any { return size{&c.CompressionThreshold} },
 	}, {
+		Name: "namespaces", Hint: "LIST", Summary: "how channels NAME:… behave, such as live:class=live,merge=50ms;big:merge=200ms",
+		Doc: "How channels behave, by the part of their name before the first colon: a channel NAME:REST belongs to the namespace " +
+			"NAME when that is in this list, and every other channel to the one called default, which may be in the list too. In the " +
+			"file it is a mapping of names to {class: …, merge: …}; in the environment and in flags one text, with semicolons between " +
+			"namespaces. class is durable (every message is stored before it is acknowledged, the default) or live (nothing is stored, " +
+			"each message is delivered at most once, and a reader that is too slow skips ahead). merge, 0s to 10s, is how long a message " +
+			"may wait for others while the channel is busy, so that they go out together: in a channel with very many members the number " +
+			"of writes costs, not that of messages. A quiet channel never waits. The default is 0s: never. All nodes of a cluster need " +
+			"the same namespaces.",
+		field: func(c *Config) any { return &c.Namespaces },
+	}, {
 		Name: "limits.message", Hint: "SIZE", Summary: "largest message a client may send",
 		Doc: "The largest message a client may send, 1B to 16MiB. A larger one closes the connection with code 1009. " +
 			"It bounds the memory that one connection can claim.",
@@ -201,6 +218,8 @@ func (s *Setting) set(c *Config, text string) error {
 		*p, err = ParseDuration(text)
 	case *[]string:
 		*p = splitList(text)
+	case *Namespaces:
+		*p, err = parseNamespaces(text)
 	}
 	return err
 }
@@ -231,6 +250,8 @@ func (s *Setting) format(c *Config) string {
 		return FormatDuration(*p)
 	case *[]string:
 		return strings.Join(*p, ",")
+	case *Namespaces:
+		return p.format()
 	}
 	return ""
 }

@@ -20,6 +20,7 @@ func (c *Config) Validate() error {
 	c.checkOrigins(&p)
 	c.checkProxies(&p)
 	c.checkCompression(&p)
+	c.Namespaces.check(&p)
 	c.checkLimits(&p)
 	c.checkHistory(&p)
 	c.checkLog(&p)

@@ -49,3 +49,76 @@ func BenchmarkFanout(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkSeveralFeeds measures connections that are each in several busy feeds: what they are given goes in fewer writes than there
+// are messages.
+func BenchmarkSeveralFeeds(b *testing.B) {
+	for _, feeds := range []int{1, 5} {
+		b.Run(fmt.Sprintf("feeds=%d", feeds), func(b *testing.B) {
+			const members = 1000
+			w := NewWriters(0)
+			defer w.Close()
+			var taken atomic.Int64
+			busy := make([]*Feed, feeds)
+			for i := range busy {
+				busy[i] = NewFeed(w, &history{}, 1)
+			}
+			for range members {
+				out := NewOutlet(w, sink{&taken}, 0)
+				for _, f := range busy {
+					f.Join(out, 1, 0)
+				}
+			}
+			f := frame(1, 0, 128)
+			b.ReportAllocs()
+			due := int64(0)
+			for b.Loop() {
+				for _, feed := range busy {
+					feed.Append(Entry{f, 0})
+				}
+				due += int64(feeds * members * len(f))
+				for taken.Load() < due {
+					runtime.Gosched()
+				}
+			}
+			deliveries := float64(b.N) * float64(feeds*members)
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/deliveries, "ns/delivery")
+			b.ReportMetric(float64(w.Stats.Writes.Load())/deliveries, "writes/delivery")
+		})
+	}
+}
+
+// stuck is a Socket that takes nothing.
+type stuck struct{ sink }
+
+func (stuck) TryWrite([]byte) (int, error) { return 0, nil }
+
+// BenchmarkStalledMembers measures what it costs the others that 1 % of a room take nothing.
+func BenchmarkStalledMembers(b *testing.B) {
+	for _, stalled := range []int{0, 100} {
+		b.Run(fmt.Sprintf("stalled=%d", stalled), func(b *testing.B) {
+			const members = 10_000
+			w := NewWriters(0)
+			defer w.Close()
+			var taken atomic.Int64
+			feed := NewFeed(w, &history{oldest: 1 << 60}, 1)
+			for i := range members {
+				sock := Socket(sink{&taken})
+				if i < stalled {
+					sock = stuck{}
+				}
+				feed.Join(NewOutlet(w, sock, 0), 1, 0)
+			}
+			f := frame(1, 0, 128)
+			due := int64(0)
+			for b.Loop() {
+				feed.Append(Entry{f, 0})
+				due += int64((members - stalled) * len(f))
+				for taken.Load() < due {
+					runtime.Gosched()
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(members-stalled), "ns/delivery")
+		})
+	}
+}

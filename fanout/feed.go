@@ -24,21 +24,35 @@ type Pager interface {
 	Want(w Want)
 }
 
+// Skipper is told of members of a feed whose entries are kept nowhere else: those that are behind the log skip ahead.
+type Skipper interface {
+	// Skipped says that a member will not be given n entries, and returns what it is told. It is called with the outlet
+	// locked, and returns at once.
+	Skipped(n uint64) Notice
+}
+
 // Feed is one log and its members. Append, Restart, Skip and Join are called by one owner at a time (the channel, under
 // its lock); members leave from any goroutine.
 type Feed struct {
 	log     *Log
 	pager   Pager
+	skipper Skipper // instead of a pager
 	writers *Writers
+	merge   *merging // nil without a window
 	count   atomic.Int64
 
 	mu     sync.Mutex
-	shards []*shard // owner: mu; the slice is copied on write
+	shards atomic.Pointer[[]*shard] // owner: mu; the slice is copied on write and may be read without mu
 }
 
 // NewFeed makes a feed whose next entry is next.
 func NewFeed(w *Writers, p Pager, next Seq) *Feed {
 	return &Feed{log: newLog(next), pager: p, writers: w}
+}
+
+// NewLiveFeed makes a feed without a pager: a member that is behind the log skips ahead to the newest entry.
+func NewLiveFeed(w *Writers, s Skipper, next Seq) *Feed {
+	return &Feed{log: newLog(next), skipper: s, writers: w}
 }
 
 // Notice is what a member is told when its cursor is moved by others: ready frames, after which it goes on, or, with
@@ -54,15 +68,21 @@ type Entry struct {
 	Sender Sender
 }
 
-// Append adds entries, which are numbered on from Next, and wakes the writers. Frames are copied.
+// Append adds entries, which are numbered on from Next, and wakes the writers, at once or at the end of a merge window. Frames are
+// copied. A member that is written to for another reason is given what it has then, and does not wait for the window.
 func (f *Feed) Append(entries ...Entry) {
-	limit := min(max(int(f.count.Load())*logBytesPerMember, MinLogBytes), MaxLogBytes)
+	members := int(f.count.Load())
+	limit := min(max(members*logBytesPerMember, MinLogBytes), MaxLogBytes)
+	size := 0
 	f.log.mu.Lock()
 	for _, e := range entries {
 		f.log.append(e.Frame, e.Sender, limit)
+		size += len(e.Frame) + entryOverhead
 	}
 	f.log.mu.Unlock()
-	f.wake()
+	if members > 0 && (f.merge == nil || f.merge.appended(size, limit/2)) {
+		f.wake()
+	}
 }
 
 // Restart empties the log and numbers the next entry next. All members' cursors become void: each is sent notice
@@ -105,9 +125,10 @@ func (f *Feed) each(fn func(*Member)) {
 }
 
 func (f *Feed) snapshot() []*shard {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.shards
+	if s := f.shards.Load(); s != nil {
+		return *s
+	}
+	return nil
 }
 
 func (f *Feed) wake() {
@@ -123,14 +144,16 @@ func (f *Feed) add(m *Member) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.count.Add(1)
-	for _, v := range slices.Backward(f.shards) {
+	all := f.snapshot()
+	for _, v := range slices.Backward(all) {
 		if v.add(m) {
 			return
 		}
 	}
 	s := &shard{}
 	s.add(m)
-	f.shards = append(slices.Clip(f.shards), s)
+	grown := append(slices.Clip(all), s)
+	f.shards.Store(&grown)
 }
 
 // shard is a part of a feed's members: the unit of a walk.
@@ -149,7 +172,7 @@ func (s *shard) add(m *Member) bool {
 	if len(s.members) >= shardSize {
 		return false
 	}
-	m.shard, m.index = s, len(s.members)
+	m.home, m.at = s, uint16(len(s.members))
 	s.members = append(s.members, m)
 	s.count.Store(int32(len(s.members)))
 	return true
@@ -161,8 +184,8 @@ func (s *shard) remove(m *Member) {
 	defer s.mu.Unlock()
 	last := len(s.members) - 1
 	if moved := s.members[last]; moved != m {
-		s.members[m.index] = moved
-		moved.index = m.index
+		s.members[m.at] = moved
+		moved.at = m.at
 		s.moved = true
 	}
 	s.members[last] = nil
@@ -176,20 +199,31 @@ const walkChunk = 256
 // run gives every member of the shard what the feed holds beyond its cursor. Members look at the end of the log
 // for themselves, so what is appended during the walk goes out with it.
 func (s *shard) run(w *walker) (again bool) {
-	s.mu.Lock()
-	s.moved = false
-	s.mu.Unlock()
 	for pos := 0; ; pos += walkChunk {
 		s.mu.Lock()
+		if pos == 0 {
+			s.moved = false
+		}
 		w.chunk = append(w.chunk[:0], s.members[min(pos, len(s.members)):min(pos+walkChunk, len(s.members))]...)
 		more := pos+walkChunk < len(s.members)
 		again = s.moved
 		s.mu.Unlock()
-		w.cache = run{}
-		for i, m := range w.chunk {
+		w.forget()
+		// Walks of several feeds with the same members would follow one another step by step: whoever is being served by another
+		// writer is visited once more at the end.
+		busy := w.chunk[:0]
+		for _, m := range w.chunk {
+			if !m.out.mu.TryLock() {
+				busy = append(busy, m)
+				continue
+			}
 			m.out.flushMember(m, w)
-			w.chunk[i] = nil
 		}
+		for _, m := range busy {
+			m.out.mu.Lock()
+			m.out.flushMember(m, w)
+		}
+		clear(w.chunk)
 		if !more {
 			return again
 		}

@@ -3,6 +3,7 @@ package fanout
 import (
 	"sort"
 	"sync"
+	"sync/atomic"
 )
 
 // Seq numbers the entries of a feed. In a durable channel it is the message's offset.
@@ -107,6 +108,8 @@ type Log struct {
 	segs []*segment // never empty; the last one is appended to
 	held int        // bytes of all entries
 	life life
+
+	end atomic.Uint64 // next(), to be read without mu
 }
 
 // life counts the restarts of a log: a cursor of one life means nothing in the next.
@@ -123,6 +126,7 @@ func (l *Log) restart(next Seq) {
 	l.segs = []*segment{{first: next}}
 	l.held = 0
 	l.life++
+	l.end.Store(uint64(next))
 }
 
 // skip empties the log without ending its life.
@@ -145,6 +149,7 @@ func (l *Log) append(frame []byte, sender Sender, limit int) {
 	}
 	s.add(frame, sender)
 	l.held += len(frame) + entryOverhead
+	l.end.Store(uint64(s.next()))
 	for len(l.segs) > 1 && l.held-l.segs[0].used() >= limit {
 		l.held -= l.segs[0].used()
 		l.segs[0] = nil

@@ -1,35 +1,40 @@
 package fanout
 
-// Member is the place of one connection in one feed: a cursor.
+// Member is the place of one connection in one feed: a cursor. There may be very many: a test bounds its size.
 type Member struct {
-	out  *Outlet
-	feed *Feed
-	skip Sender
+	out     *Outlet
+	feed    *Feed
+	skip    Sender
+	sibling *Member // owner: out.mu; the outlet's next member
 
-	next    Seq   // owner: out.mu; the next entry to give,
-	life    life  // owner: out.mu; in this life of the log
-	page    *Page // owner: out.mu; holds next when the log does not
-	waiting bool  // owner: out.mu; the pager was asked for next
-	left    bool  // owner: out.mu
-
-	shard *shard // owner: feed.mu
-	index int    // owner: shard.mu
+	next Seq    // owner: out.mu; the next entry to give,
+	page *Page  // owner: out.mu; holds next when the log does not
+	life life   // owner: out.mu; in this life of the log
+	left bool   // owner: out.mu
+	asks bool   // owner: out.mu; the pager was asked for next
+	at   uint16 // owner: shard.mu; the place in shard
+	home *shard // owner: feed.mu
 }
 
 // Join makes out a member of f that is given the entries from next on, without those of skip (0 skips none). What
 // was sent on the outlet before goes out before.
 func (f *Feed) Join(out *Outlet, next Seq, skip Sender) *Member {
-	m := &Member{out: out, feed: f, next: next, skip: skip}
 	f.log.mu.Lock()
-	m.life = f.log.life
+	present := f.log.life
 	f.log.mu.Unlock()
 	out.mu.Lock()
+	m := &out.first
+	if out.used {
+		m = &Member{}
+	}
+	out.used = true
+	m.out, m.feed, m.next, m.skip, m.life = out, f, next, skip, present
 	if out.ended {
 		m.left = true
 		out.mu.Unlock()
 		return m
 	}
-	out.members = append(out.members, m)
+	m.sibling, out.members = out.members, m
 	f.add(m)
 	out.mu.Unlock()
 	out.writers.schedule(out)
@@ -40,9 +45,9 @@ func (f *Feed) Join(out *Outlet, next Seq, skip Sender) *Member {
 // that was begun.
 func (m *Member) Leave() {
 	m.out.mu.Lock()
-	for i, other := range m.out.members {
-		if other == m {
-			m.out.members = append(m.out.members[:i], m.out.members[i+1:]...)
+	for at := &m.out.members; *at != nil; at = &(*at).sibling {
+		if *at == m {
+			*at = m.sibling
 			break
 		}
 	}
@@ -57,7 +62,7 @@ func (m *Member) leave() {
 	m.page = nil
 	m.out.mu.Unlock()
 	if !gone {
-		m.shard.remove(m)
+		m.home.remove(m)
 		m.feed.count.Add(-1)
 	}
 }
@@ -100,7 +105,7 @@ func (w Want) Stands() bool {
 // stands is Stands with the outlet locked.
 func (w Want) stands() bool {
 	m := w.Member
-	return !m.left && m.waiting && m.life == w.life && m.next == w.Seq
+	return !m.left && m.asks && m.life == w.life && m.next == w.Seq
 }
 
 // answer runs fn if the member still waits for this answer.
@@ -111,7 +116,7 @@ func (w Want) answer(fn func(*Member)) {
 	if !w.stands() {
 		return
 	}
-	m.waiting = false
+	m.asks = false
 	fn(m)
 	m.out.writers.schedule(m.out)
 }
@@ -133,29 +138,67 @@ func (m *Member) jump(next Seq, notice Notice) {
 
 // place moves the cursor. The outlet is locked.
 func (m *Member) place(next Seq, notice Notice) {
-	m.page, m.waiting, m.next = nil, false, next
+	m.page, m.asks, m.next = nil, false, next
 	if !m.out.ending && !m.out.ended {
-		m.out.pending = append(m.out.pending, notice.Frames...)
+		m.out.push(notice.Frames)
 		m.out.ending = notice.End
 	}
 }
 
-// source returns the entries to give next, from the log or the page, and whether more follow them at once. When neither
-// holds them it asks the pager. The outlet is locked.
+// skipAhead moves the cursor of a member that is behind the log to the newest entry, and tells it. The outlet is locked.
+func (m *Member) skipAhead(s Skipper) {
+	m.feed.log.mu.Lock()
+	newest := m.feed.log.next() - 1
+	m.feed.log.mu.Unlock()
+	m.place(newest, s.Skipped(uint64(newest-m.next)))
+}
+
+// isIdle says, without the log's lock, that its feed has nothing for m: an outlet may be a member of many quiet feeds. The outlet is
+// locked.
+func (m *Member) isIdle() bool { return m.next >= Seq(m.feed.log.end.Load()) }
+
+// ready returns the entries to give m next, without its own, and whether more may follow them at once. The outlet is locked.
+func (m *Member) ready(w *walker) (r run, more bool) {
+	for !m.asks {
+		if r, more = m.source(w); r.empty() || m.skip == 0 {
+			return r, more
+		}
+		whole := len(r.ends)
+		own, others := r.without(m.skip)
+		m.next += Seq(own)
+		w.local.skipped += int64(own)
+		more = more || own+len(others.ends) < whole
+		if !others.empty() || !more {
+			return others, more
+		}
+	}
+	return run{}, false
+}
+
+// source returns the entries from the cursor on, from the log or the page, and whether more follow them at once. When neither
+// holds them it asks the pager, or skips ahead; more is then true, and what the member is told must go out first. The outlet is
+// locked.
 func (m *Member) source(w *walker) (r run, more bool) {
-	if w.feed == m.feed && w.life == m.life && w.cache.first == m.next && !w.cache.empty() {
-		return w.cache, w.more
+	if c := w.find(m); c != nil {
+		return c.run, c.more
 	}
 	if m.page.holds(m.next) {
 		return m.page.seg.from(m.next), true
 	}
 	m.page = nil
+	if m.isIdle() {
+		return run{}, false
+	}
 	r, more, old := m.feed.log.from(m.next, m.life)
 	if !old {
-		w.cache, w.more, w.feed, w.life = r, more, m.feed, m.life
+		w.keep(m, r, more)
 		return r, more
 	}
-	m.waiting = true
+	if s := m.feed.skipper; s != nil {
+		m.skipAhead(s)
+		return run{}, true
+	}
+	m.asks = true
 	w.stats.PageWants.Add(1)
 	m.feed.pager.Want(Want{Member: m, Seq: m.next, life: m.life})
 	return run{}, false

@@ -1,6 +1,7 @@
 package fanout
 
 import (
+	"math"
 	"sync"
 	"time"
 )
@@ -23,34 +24,40 @@ const DefaultPending = 1 << 20
 
 // Outlet is the sending side of one connection: what must go first, then what its members' cursors say. All methods
 // may be called from any goroutine and never block on the socket.
+//
+// It may be a field of what it belongs to, made ready by Init. It must not be copied, and it lives for as long as someone may
+// still hold one of its members. There may be very many: a test bounds its size.
 type Outlet struct {
 	job
-	writers *Writers
-	limit   int
+	blocked bool // owner: mu; the socket is full and armed
+	ending  bool // owner: mu; Finish when nothing is pending, no member is served any more
+	ended   bool // owner: mu; the socket must not be touched
+	used    bool // owner: mu; first was given out; it never is again, since someone may still hold it
 
+	writers *Writers
 	mu      sync.Mutex
-	sock    Socket    // owner: mu
-	pending []byte    // owner: mu; whole frames, or the rest of one, that go before anything else
-	members []*Member // owner: mu
-	blocked bool      // owner: mu; the socket is full and armed
-	since   time.Time // owner: mu; when it became full
-	ending  bool      // owner: mu; Finish when pending is empty, no member is served any more
-	ended   bool      // owner: mu; the socket must not be touched
+	limit   uint32   // of pending bytes
+	since   uint32   // owner: mu; when the socket became full, in milliseconds of Writers.elapsed
+	sock    Socket   // owner: mu
+	pending *pending // owner: mu; what goes before anything else; nil for nothing
+	members *Member  // owner: mu; the first of a list
+	first   Member   // the first that joins: most connections have no other
 }
 
 // NewOutlet makes the sending side of sock. limit bounds the pending bytes; 0 means DefaultPending.
 func NewOutlet(w *Writers, sock Socket, limit int) *Outlet {
-	o := new(Outlet)
+	o := &Outlet{}
 	o.Init(w, sock, limit)
 	return o
 }
 
-// Init is NewOutlet for an outlet that is part of something else. An outlet is not to be copied.
+// Init makes an outlet that is the zero value ready, once, before any other method is called; the arguments are those of
+// NewOutlet.
 func (o *Outlet) Init(w *Writers, sock Socket, limit int) {
 	if limit <= 0 {
 		limit = DefaultPending
 	}
-	o.writers, o.sock, o.limit = w, sock, limit
+	o.writers, o.sock, o.limit = w, sock, uint32(min(limit, math.MaxUint32))
 }
 
 // Send queues ready frames to go before anything that members have not been given yet. It reports false, and drops
@@ -58,10 +65,11 @@ func (o *Outlet) Init(w *Writers, sock Socket, limit int) {
 func (o *Outlet) Send(frames []byte) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.ending || o.ended || len(o.pending) > 0 && len(o.pending)+len(frames) > o.limit {
+	waiting := o.pending.size()
+	if o.ending || o.ended || waiting > 0 && waiting+len(frames) > int(o.limit) {
 		return false
 	}
-	o.pending = append(o.pending, frames...)
+	o.push(frames)
 	o.writers.schedule(o)
 	return true
 }
@@ -73,7 +81,7 @@ func (o *Outlet) Pending() int {
 	if o.ended {
 		return 0
 	}
-	return len(o.pending)
+	return o.pending.size()
 }
 
 // End sends frames (a close frame) after what is pending, serves no member any more, and then ends the sending direction.
@@ -85,7 +93,7 @@ func (o *Outlet) End(frames []byte) {
 		return
 	}
 	o.ending = true
-	o.pending = append(o.pending, frames...)
+	o.push(frames)
 	o.writers.schedule(o)
 }
 
@@ -93,11 +101,11 @@ func (o *Outlet) End(frames []byte) {
 func (o *Outlet) Close() {
 	o.mu.Lock()
 	o.ended = true
-	o.pending = nil
+	o.drop()
 	members := o.members
 	o.members = nil
 	o.mu.Unlock()
-	for _, m := range members {
+	for m := members; m != nil; m = m.sibling {
 		m.leave()
 	}
 }
@@ -117,103 +125,99 @@ func (o *Outlet) Stalled() time.Time {
 	if !o.blocked {
 		return time.Time{}
 	}
-	return o.since
+	full := o.writers.elapsed() - o.since // right also when the count has begun anew
+	return time.Now().Add(-time.Duration(full) * time.Millisecond)
 }
 
 // run sends what the outlet has: the task of an outlet.
 func (o *Outlet) run(w *walker) (again bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	w.cache = run{}
-	for _, m := range o.members {
-		if o.flush(m, w) {
-			again = true
-		}
-	}
-	o.flushPending(w)
-	return again
+	w.forget()
+	return o.flush(w)
 }
 
-// flushMember gives m what its feed holds beyond its cursor.
+// flushMember gives a connection what m, and its other members, have beyond their cursors. The outlet is locked, and unlocked
+// afterwards.
 func (o *Outlet) flushMember(m *Member, w *walker) {
-	o.mu.Lock()
 	defer o.mu.Unlock()
-	if m.left {
-		return
+	if m.left || o.pending == nil && m.isIdle() {
+		return // another feed's walk may have served it already
 	}
-	if o.flush(m, w) {
+	if o.flush(w) {
 		o.writers.schedule(o)
 	}
 }
 
-// flushPending sends pending bytes and reports whether the socket is free for more.
-func (o *Outlet) flushPending(w *walker) bool {
-	if o.ended || o.blocked {
-		return false
-	}
-	if len(o.pending) > 0 {
-		n, ok := o.write(o.pending, w)
-		if o.pending = o.pending[n:]; len(o.pending) == 0 {
-			o.pending = nil
-		}
-		if !ok {
-			return false
-		}
-	}
-	if o.ending {
-		o.ended = true
-		o.sock.Finish()
-		return false
-	}
-	return true
-}
+// free says whether the socket may be written to.
+func (o *Outlet) free() bool { return !o.ended && !o.blocked }
 
-// turnBytes is how much one member is given before others get their turn.
+// turnBytes is how much one outlet is given before others get their turn.
 const turnBytes = 256 << 10
 
-// flush writes pending bytes and then the entries from m's cursor on, until there are no more, the socket is full, or the
-// member had its turn; again then asks for another.
-func (o *Outlet) flush(m *Member, w *walker) (again bool) {
-	if !o.flushPending(w) || m.waiting {
-		return false
-	}
-	for sent := 0; ; {
-		r, more := m.source(w)
-		if r.empty() {
-			return false
-		}
-		if m.skip != 0 {
-			var own int
-			whole := len(r.ends)
-			own, r = r.without(m.skip)
-			m.next += Seq(own)
-			w.local.skipped += int64(own)
-			more = more || own+len(r.ends) < whole
-			if r.empty() {
-				if more {
-					continue
-				}
-				return false
-			}
-		}
-		b := r.bytes()
-		n, ok := o.write(b, w)
-		entries, rest := r.written(n)
-		m.next += Seq(entries)
-		w.local.entries += int64(entries)
-		if len(rest) > 0 {
-			// The frame that was begun must be finished before any other, and the log may be gone by then.
-			o.pending = append([]byte(nil), rest...)
-			m.next++
-			w.local.entries++
-		}
-		if !ok || !more {
+// flush writes what is pending and then the entries from the members' cursors on, in as few writes as there can be, until there
+// is no more, the socket is full, or the outlet had its turn; again then asks for another. The outlet is locked.
+func (o *Outlet) flush(w *walker) (again bool) {
+	for sent := 0; o.free(); {
+		n, more := o.round(w)
+		if !more {
 			return false
 		}
 		if sent += n; sent >= turnBytes {
 			return true
 		}
 	}
+	return false
+}
+
+// round is one write: of all that is pending and all that members have, as far as it has room. It returns how many bytes the
+// socket took, and whether there may be more to send. The outlet is locked and its socket free.
+func (o *Outlet) round(w *walker) (n int, more bool) {
+	if o.ending {
+		return o.lastRound(w)
+	}
+	w.parts = w.parts[:0]
+	for m := o.members; m != nil; m = m.sibling {
+		r, rest := m.ready(w)
+		more = more || rest
+		if !r.empty() {
+			w.parts = append(w.parts, part{m, r})
+		}
+	}
+	switch {
+	case len(w.parts) == 0:
+		n, ok := o.writePending(w)
+		return n, ok && more
+	case len(w.parts) == 1 && o.pending == nil: // from the log itself
+		p := w.parts[0]
+		n, ok := o.write(p.run.bytes(), w)
+		o.wrote(p, n, w)
+		return n, ok && more
+	}
+	return o.gather(w, more)
+}
+
+// lastRound sends what is pending, and then ends the sending direction.
+func (o *Outlet) lastRound(w *walker) (n int, more bool) {
+	n, ok := o.writePending(w)
+	if !ok {
+		return n, false
+	}
+	o.ended = true
+	o.sock.Finish()
+	return n, false
+}
+
+// wrote moves a member's cursor behind the first n bytes of its part. A frame that was begun must be finished before any other,
+// and the log may be gone by then: its rest becomes pending.
+func (o *Outlet) wrote(p part, n int, w *walker) {
+	entries, rest := p.run.written(n)
+	if len(rest) > 0 {
+		o.push(rest)
+		entries++
+	}
+	p.member.next += Seq(entries)
+	w.local.entries += int64(entries)
 }
 
 // write tries to send b. It reports false when the socket took less, and arms it, or failed, and aborts it.
@@ -229,7 +233,7 @@ func (o *Outlet) write(b []byte, w *walker) (n int, ok bool) {
 	if n < len(b) {
 		w.local.blocked++
 		o.blocked = true
-		o.since = time.Now()
+		o.since = o.writers.elapsed()
 		o.sock.ArmWrite()
 		return n, false
 	}

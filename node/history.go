@@ -26,6 +26,10 @@ type HistoryQuery struct {
 
 // History reads a page. done hears once, possibly before History returns; the messages ascend. It never blocks.
 func (n *Node) History(name string, q HistoryQuery, done func(proto.History, *proto.Error)) {
+	if n.hub.IsLive(name) {
+		done(proto.History{}, proto.ErrNotAvailable.With("the channel is live: none of its messages are stored"))
+		return
+	}
 	q.Limit = max(min(q.Limit, journal.MaxPage-1), 0) // one more is read, to know whether more follows
 	if h, ok := n.recent(name, q); ok {
 		done(h, nil)

@@ -25,6 +25,10 @@ func (plain) AppendFrame(dst []byte, m *proto.Message) []byte {
 	return fmt.Appendf(dst, "%d ", m.Offset)
 }
 
+func (plain) Skipped(n uint64) fanout.Notice {
+	return fanout.Notice{Frames: fmt.Appendf(nil, "skipped %d\n", n)}
+}
+
 func (plain) Reset(p proto.Position, _ string) fanout.Notice {
 	return fanout.Notice{Frames: fmt.Appendf(nil, "reset %s/%d ", p.Epoch, p.Offset)}
 }
@@ -32,7 +36,8 @@ func (plain) Reset(p proto.Position, _ string) fanout.Notice {
 // start starts a node on j, alone when hub is nil. It returns the node's id in the hub too.
 func start(t testing.TB, j journal.Journal, hub *brokertest.Hub) (n *Node, id string) {
 	n, err := New(Options{
-		Name: "n", Journal: j, Codecs: []channel.Codec{plain{}}, Writers: 1, Log: slog.New(slog.DiscardHandler),
+		Name: "n", Journal: j, Codecs: []channel.Codec{plain{}}, Writers: 1,
+		Namespaces: channel.Namespaces{Named: map[string]channel.Namespace{"live": {Live: true}}}, Log: slog.New(slog.DiscardHandler),
 		OpenBroker: func(nodeID string, h broker.Handler) (broker.Broker, error) {
 			id = nodeID
 			if hub == nil {

@@ -7,6 +7,8 @@
 //     the order in which they were given.
 //   - One payload per committed batch and channel goes to the other nodes. Whether it arrives changes latency, not content: heads
 //     are announced again after 1 s and 5 s, and compared with the journal every 10 s, every second while the broker is away.
+//   - A publish into a live channel is acknowledged when it was handed to the members here and queued for the other nodes; the
+//     journal has no part in it. It is delivered at most once, and messages of one client arrive in their order.
 //   - Nothing here blocks on a client.
 package node
 
@@ -37,6 +39,8 @@ type Options struct {
 	OpenBroker func(nodeID string, h broker.Handler) (broker.Broker, error)
 	// Codecs by wire format.
 	Codecs []channel.Codec
+	// Namespaces say how channels behave. All nodes of a cluster need the same.
+	Namespaces channel.Namespaces
 	// Retention is what channels keep; it is applied every Trim (1 min), never when that is negative.
 	Retention journal.Retention
 	Trim      time.Duration
@@ -59,6 +63,7 @@ type Node struct {
 	writers *fanout.Writers
 
 	announcer announcer
+	courier   courier
 	histories chan struct{} // a place for each read of history under way
 	waiting   atomic.Int64  // reads of history that wait or run
 	health    atomic.Pointer[Health]
@@ -77,13 +82,14 @@ type Stats struct {
 	BrokerDropped atomic.Int64 // payloads the broker did not take
 	BrokerHeard   atomic.Int64 // payloads from other nodes
 	BrokerBad     atomic.Int64 // payloads that could not be read
+	LiveDropped   atomic.Int64 // live messages that other nodes were not given: their queue was full, or the broker away
 }
 
 // New starts a node.
 func New(o Options) (*Node, error) {
 	n := &Node{
 		name: o.Name, id: strings.ToLower(rand.Text()[:16]), log: o.Log, journal: o.Journal,
-		writers: fanout.NewWriters(o.Writers), histories: make(chan struct{}, maxHistories),
+		courier: newCourier(), writers: fanout.NewWriters(o.Writers), histories: make(chan struct{}, maxHistories),
 	}
 	if n.log == nil {
 		n.log = slog.New(slog.DiscardHandler)
@@ -92,7 +98,7 @@ func New(o Options) (*Node, error) {
 	n.announcer.heads = map[string]*announcement{}
 	sub := &subscriber{}
 	n.hub = channel.NewHub(channel.Options{
-		Store: o.Journal, Subscriber: sub, Writers: n.writers, Codecs: o.Codecs, Log: n.log,
+		Store: o.Journal, Subscriber: sub, Writers: n.writers, Codecs: o.Codecs, Namespaces: o.Namespaces, Log: n.log,
 	})
 	n.writer = journal.NewWriter(o.Journal, journal.WriterOptions{Committed: n.committed, Observe: o.Observe})
 	var err error
@@ -115,6 +121,7 @@ func (n *Node) start(o Options) {
 	if n.broker.Shared() {
 		n.wg.Go(func() { n.announceLoop(ctx) })
 		n.wg.Go(func() { n.membersLoop(ctx) })
+		n.wg.Go(func() { n.liveLoop(ctx) })
 	}
 	if o.Trim >= 0 && o.Retention != (journal.Retention{}) {
 		every := o.Trim
@@ -152,10 +159,10 @@ func (n *Node) Stats() *Stats { return &n.stats }
 // Queue tells how full the journal's queue is.
 func (n *Node) Queue() journal.Stats { return n.writer.Stats() }
 
-// Publication is a message on its way to the journal.
+// Publication is a message on its way to the journal, or to the members of a live channel.
 type Publication struct {
 	Channel string
-	// Key is the idempotency key; empty for none.
+	// Key is the idempotency key; empty for none. A live channel passes over it.
 	Key    string
 	User   string
 	Client string
@@ -168,11 +175,19 @@ type Published struct {
 	Offset   proto.Offset
 	Epoch    proto.Epoch
 	Repeated bool
+	// Live says that it was not stored: it was handed to the members here and is on its way to the other nodes.
+	Live bool
 }
 
 // Publish queues a publication. done hears once how it ended, from another goroutine and in the order of the calls for one
-// channel; it must return quickly. It never blocks: a full queue is an error for done, at once.
+// channel; it must return quickly. It never blocks: a full queue is an error for done, at once. Into a live channel it is
+// published when Publish returns, whatever the journal does, and done has been called.
 func (n *Node) Publish(p Publication, done func(Published, *proto.Error)) {
+	if n.hub.IsLive(p.Channel) {
+		n.publishLive(p)
+		done(Published{Live: true}, nil)
+		return
+	}
 	d := journal.Draft{Channel: p.Channel, Key: p.Key, User: p.User, Client: p.Client, Data: p.Data}
 	err := n.writer.Publish(d, func(s journal.Stored, epoch proto.Epoch, err error) {
 		if err != nil {
@@ -223,8 +238,8 @@ func (n *Node) committed(b journal.Batch) {
 	}
 }
 
-// tell hands an envelope about a channel to the broker.
-func (n *Node) tell(name string, e *proto.Envelope) {
+// tell hands an envelope about a channel to the broker, and reports whether that took it.
+func (n *Node) tell(name string, e *proto.Envelope) bool {
 	e.Node = n.id
 	size := 64
 	for i := range e.Messages {
@@ -232,9 +247,10 @@ func (n *Node) tell(name string, e *proto.Envelope) {
 	}
 	if err := n.broker.Publish(name, proto.AppendEnvelope(make([]byte, 0, size), e)); err != nil {
 		n.stats.BrokerDropped.Add(1)
-		return
+		return false
 	}
 	n.stats.BrokerSent.Add(1)
+	return true
 }
 
 // Join makes a connection a member of a channel; see channel.Hub.
@@ -255,6 +271,8 @@ func (n *Node) Receive(name string, payload []byte) {
 	switch e.Kind {
 	case proto.EnvelopeEntries:
 		n.hub.Deliver(name, e.Epoch, e.Messages)
+	case proto.EnvelopeLive:
+		n.hub.HearLive(name, e.Node, e.Number, e.Messages)
 	case proto.EnvelopeHead:
 		n.hub.Announced(name, proto.Position{Epoch: e.Epoch, Offset: e.Head})
 	case proto.EnvelopeMembers:

@@ -79,7 +79,7 @@ func simulateAll(t *testing.T, otherwise uint64, prepare func(*world)) {
 func simulate(t *testing.T, seed uint64, prepare func(*world)) {
 	w := newWorld(t, seed, 3)
 	prepare(w)
-	channels := []string{"lobby", "弹幕", "quiet"}[:1+w.int(3)]
+	channels := []string{"lobby", "merged:弹幕", "quiet"}[:1+w.int(3)]
 	var readers []*reader
 	var writers []*writer
 	for i := range 3 + w.int(6) {

@@ -15,6 +15,7 @@ import (
 
 	"barrage/broker"
 	"barrage/broker/brokertest"
+	"barrage/channel"
 	"barrage/fanout"
 	"barrage/journal"
 	"barrage/journal/memory"
@@ -94,6 +95,9 @@ func (w *world) boot(i int) {
 	}
 	made, err := node.New(node.Options{
 		Name: name, Journal: n.disk, Codecs: session.Codecs(), Writers: 2, Log: log,
+		Namespaces: channel.Namespaces{Named: map[string]channel.Namespace{
+			"live": {Live: true}, "merged": {Merge: 100 * time.Millisecond}, "busy": {Live: true, Merge: 100 * time.Millisecond},
+		}},
 		OpenBroker: func(id string, h broker.Handler) (broker.Broker, error) {
 			n.id = id
 			return w.hub.Join(id, h), nil

@@ -20,6 +20,7 @@ import (
 //	         offset uvarint, time varint, user text, client text, data text
 //	head:    offset uvarint
 //	members: count uvarint
+//	live:    number uvarint, then like entries, with offset 0; the epoch is empty
 //
 // Nothing may follow.
 type Envelope struct {
@@ -28,10 +29,13 @@ type Envelope struct {
 	Kind EnvelopeKind
 	// Epoch is the life of the journal that Messages and Head belong to.
 	Epoch Epoch
-	// Messages are stored messages of the channel, for EnvelopeEntries.
+	// Messages are stored messages of the channel, for EnvelopeEntries, or messages that are never stored, without offsets,
+	// for EnvelopeLive.
 	Messages []Message
 	// Head is the channel's last offset that the sender knows, for EnvelopeHead.
 	Head Offset
+	// Number counts the live payloads of Node, for EnvelopeLive, so that one which is repeated or late can be dropped.
+	Number uint64
 	// Members is how many connections on the sender are in the channel, for EnvelopeMembers. How long that is
 	// believed is the receiver's business.
 	Members uint32
@@ -45,6 +49,9 @@ const (
 	EnvelopeEntries EnvelopeKind = 1 // new messages
 	EnvelopeHead    EnvelopeKind = 2 // an announcement of the last offset, to reveal a lost last message
 	EnvelopeMembers EnvelopeKind = 3 // how many members the sender has
+	// EnvelopeLive are messages of a live channel. A node of a version before it passes over them, as over every unknown kind:
+	// its members of live channels hear only their own node until it is replaced.
+	EnvelopeLive EnvelopeKind = 4
 )
 
 // Errors of ParseEnvelope. They are wrapped with the reason; test with errors.Is.
@@ -52,7 +59,7 @@ var (
 	// ErrEnvelope: the bytes are damaged.
 	ErrEnvelope = errors.New("bad envelope")
 	// ErrEnvelopeVersion: the bytes were written by another version of barrage; ignoring them is safe, because the
-	// journal has what they carry.
+	// journal has what they carry, or it was live and may be lost.
 	ErrEnvelopeVersion = errors.New("envelope of another version")
 )
 
@@ -68,16 +75,23 @@ func AppendEnvelope(dst []byte, e *Envelope) []byte {
 	dst = appendText(dst, e.Epoch)
 	switch e.Kind {
 	case EnvelopeEntries:
-		dst = binary.AppendUvarint(dst, uint64(len(e.Messages)))
-		for i := range e.Messages {
-			dst = appendMessage(dst, &e.Messages[i])
-		}
+		dst = appendMessages(dst, e.Messages)
+	case EnvelopeLive:
+		dst = appendMessages(binary.AppendUvarint(dst, e.Number), e.Messages)
 	case EnvelopeHead:
 		dst = binary.AppendUvarint(dst, uint64(e.Head))
 	case EnvelopeMembers:
 		dst = binary.AppendUvarint(dst, uint64(e.Members))
 	default:
 		panic(fmt.Sprintf("proto: envelope of unknown kind %d", e.Kind))
+	}
+	return dst
+}
+
+func appendMessages(dst []byte, messages []Message) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(messages)))
+	for i := range messages {
+		dst = appendMessage(dst, &messages[i])
 	}
 	return dst
 }
@@ -106,10 +120,16 @@ func ParseEnvelope(b []byte) (Envelope, error) {
 	r := envelopeReader{rest: b[2:]}
 	e := Envelope{Kind: EnvelopeKind(b[1])}
 	switch e.Kind {
-	case EnvelopeEntries:
+	case EnvelopeEntries, EnvelopeLive:
 		r.rest = bytes.Clone(r.rest)
 		e.Node, e.Epoch = string(r.text()), Epoch(r.text())
+		if e.Kind == EnvelopeLive {
+			e.Number = r.uvarint()
+		}
 		e.Messages = r.messages()
+		if e.Kind == EnvelopeLive {
+			r.unstored(e.Messages)
+		}
 	case EnvelopeHead:
 		e.Node, e.Epoch = string(r.text()), Epoch(r.text())
 		e.Head = Offset(r.uvarint())
@@ -175,6 +195,15 @@ func (r *envelopeReader) text() []byte {
 	t := r.rest[:n:n]
 	r.rest = r.rest[n:]
 	return t
+}
+
+// unstored checks that live messages have no offsets.
+func (r *envelopeReader) unstored(messages []Message) {
+	for i := range messages {
+		if messages[i].Offset != 0 {
+			r.fail("a live message has offset %d", messages[i].Offset)
+		}
+	}
 }
 
 // messages reads the count and the messages. Their data are parts of rest.

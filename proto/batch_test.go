@@ -17,6 +17,7 @@ func sampleEnvelopes() []Envelope {
 			{Offset: math.MaxUint64, Time: -1, Data: []byte(`{}`)},
 		}},
 		{Kind: EnvelopeEntries, Node: "", Epoch: "", Messages: []Message{}},
+		{Kind: EnvelopeLive, Node: "a", Number: 1 << 40, Messages: []Message{{Time: 1700000000000, User: "u", Client: "c", Data: []byte(`1`)}, {Data: []byte(`2`)}}},
 		{Kind: EnvelopeHead, Node: "node-2", Epoch: "e1", Head: 1 << 40},
 		{Kind: EnvelopeMembers, Node: "node-3", Members: math.MaxUint32},
 	}
@@ -60,6 +61,13 @@ func TestEnvelopeOfAnotherVersionIsNamed(t *testing.T) {
 		if _, err := ParseEnvelope(b); !errors.Is(err, ErrEnvelopeVersion) {
 			t.Errorf("envelope % x gives error %v, want ErrEnvelopeVersion", b, err)
 		}
+	}
+}
+
+func TestALiveMessageHasNoOffset(t *testing.T) {
+	b := AppendEnvelope(nil, &Envelope{Kind: EnvelopeLive, Messages: []Message{{Offset: 3, Data: []byte(`1`)}}})
+	if _, err := ParseEnvelope(b); !errors.Is(err, ErrEnvelope) {
+		t.Errorf("a live message with an offset gives error %v, want ErrEnvelope", err)
 	}
 }
 

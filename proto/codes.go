@@ -26,11 +26,12 @@ func (e *Error) Is(target error) bool {
 
 // Errors of commands. Codes below 120 mean what they mean in the Centrifuge client protocol.
 var (
-	ErrInternal    = &Error{Code: 100, Message: "internal error", Retry: true}
-	ErrLimit       = &Error{Code: 106, Message: "limit exceeded"}
-	ErrBadRequest  = &Error{Code: 107, Message: "bad request"}
-	ErrTooMany     = &Error{Code: 111, Message: "too many requests at once; slow down", Retry: true}
-	ErrUnavailable = &Error{Code: 120, Message: "storage is unavailable; try again later", Retry: true}
+	ErrInternal     = &Error{Code: 100, Message: "internal error", Retry: true}
+	ErrLimit        = &Error{Code: 106, Message: "limit exceeded"}
+	ErrBadRequest   = &Error{Code: 107, Message: "bad request"}
+	ErrNotAvailable = &Error{Code: 108, Message: "not available"}
+	ErrTooMany      = &Error{Code: 111, Message: "too many requests at once; slow down", Retry: true}
+	ErrUnavailable  = &Error{Code: 120, Message: "storage is unavailable; try again later", Retry: true}
 )
 
 // Close is the end of a connection as a client sees it: a WebSocket close code (RFC 6455, section 7.4) and a

@@ -15,15 +15,24 @@ type Welcome struct {
 	Epoch   Epoch  `json:"epoch"`
 	// Offset is the head of the channel at that moment.
 	Offset Offset `json:"offset"`
+	// Live says that the channel stores nothing: it has no epoch and no offsets.
+	Live bool `json:"live"`
 }
 
-// Ack says that a publish was stored.
+// Ack says that a publish was stored or, in a live channel, handed to the members here and to the other nodes.
 type Ack struct {
 	// ID is the publish's; empty when it had none.
 	ID     string `json:"id"`
 	Offset Offset `json:"offset"`
 	// Repeated says that the id was known and Offset is that of the first publish with it.
 	Repeated bool `json:"repeated"`
+	// Live says that the channel stores nothing; there is no Offset.
+	Live bool `json:"live"`
+}
+
+// Skipped says that a member of a live channel was too slow and will not be given Count messages.
+type Skipped struct {
+	Count uint64 `json:"count"`
 }
 
 // History is a page of history.
@@ -78,13 +87,16 @@ func AppendWelcome(dst []byte, w Welcome) []byte {
 	dst = AppendJSONString(dst, w.Client)
 	dst = append(dst, `,"channel":`...)
 	dst = AppendJSONString(dst, w.Channel)
+	if w.Live {
+		return append(dst, `,"live":true}}`...)
+	}
 	dst = append(dst, `,"epoch":`...)
 	dst = AppendJSONString(dst, w.Epoch)
 	dst = appendOffset(dst, w.Offset)
 	return append(dst, `}}`...)
 }
 
-// AppendMessage appends the line of a message. m.Data is embedded as it is.
+// AppendMessage appends the line of a message, without an offset when that is 0. m.Data is embedded as it is.
 func AppendMessage(dst []byte, m *Message) []byte {
 	dst = append(dst, `{"message":`...)
 	dst = appendMessageObject(dst, m)
@@ -92,9 +104,13 @@ func AppendMessage(dst []byte, m *Message) []byte {
 }
 
 func appendMessageObject(dst []byte, m *Message) []byte {
-	dst = append(dst, `{"offset":`...)
-	dst = strconv.AppendUint(dst, uint64(m.Offset), 10)
-	dst = append(dst, `,"time":`...)
+	dst = append(dst, '{')
+	if m.Offset > 0 {
+		dst = append(dst, `"offset":`...)
+		dst = strconv.AppendUint(dst, uint64(m.Offset), 10)
+		dst = append(dst, ',')
+	}
+	dst = append(dst, `"time":`...)
 	dst = strconv.AppendInt(dst, m.Time, 10)
 	if m.User != "" {
 		dst = append(dst, `,"user":`...)
@@ -116,6 +132,9 @@ func AppendAck(dst []byte, a Ack) []byte {
 		dst = append(dst, `"id":`...)
 		dst = AppendJSONString(dst, a.ID)
 		dst = append(dst, ',')
+	}
+	if a.Live {
+		return append(dst, `"live":true}}`...)
 	}
 	dst = append(dst, `"offset":`...)
 	dst = strconv.AppendUint(dst, uint64(a.Offset), 10)
@@ -183,6 +202,13 @@ func AppendReset(dst []byte, r Reset) []byte {
 	return append(dst, `}}`...)
 }
 
+// AppendSkipped appends the line that tells a slow member of a live channel how many messages it will not be given.
+func AppendSkipped(dst []byte, s Skipped) []byte {
+	dst = append(dst, `{"skipped":{"count":`...)
+	dst = strconv.AppendUint(dst, s.Count, 10)
+	return append(dst, `}}`...)
+}
+
 // AppendError appends the line that answers a failed command. id is the command's; empty means that it had none.
 func AppendError(dst []byte, id string, e *Error) []byte {
 	dst = append(dst, `{"error":{"code":`...)
@@ -213,6 +239,7 @@ type Reply struct {
 	Info    *Info
 	Pong    *Pong
 	Reset   *Reset
+	Skipped *Skipped
 	Error   *Failure
 }
 
@@ -240,6 +267,7 @@ type (
 		Info    *Info        `json:"info"`
 		Pong    *Pong        `json:"pong"`
 		Reset   *Reset       `json:"reset"`
+		Skipped *Skipped     `json:"skipped"`
 		Error   *Failure     `json:"error"`
 	}
 )
@@ -251,7 +279,7 @@ func ParseReply(line []byte) (Reply, error) {
 	if err := json.Unmarshal(line, &w); err != nil {
 		return Reply{}, fmt.Errorf("read a line of the server: %w", err)
 	}
-	r := Reply{Welcome: w.Welcome, Ack: w.Ack, Info: w.Info, Pong: w.Pong, Reset: w.Reset, Error: w.Error}
+	r := Reply{Welcome: w.Welcome, Ack: w.Ack, Info: w.Info, Pong: w.Pong, Reset: w.Reset, Skipped: w.Skipped, Error: w.Error}
 	if w.Message != nil {
 		m := w.Message.message()
 		r.Message = &m

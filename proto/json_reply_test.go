@@ -28,6 +28,14 @@ var replies = []struct {
 		`{"message":{"offset":1,"time":-5,"user":"\"\\\n\u0001\u2028<","data":0}}`,
 		Reply{Message: &Message{Offset: 1, Time: -5, User: "\"\\\n\x01\u2028<", Data: []byte(`0`)}},
 	},
+	{
+		`{"welcome":{"node":"a","client":"c1","channel":"live:room","live":true}}`,
+		Reply{Welcome: &Welcome{Node: "a", Client: "c1", Channel: "live:room", Live: true}},
+	},
+	{`{"message":{"time":5,"user":"ann","data":1}}`, Reply{Message: &Message{Time: 5, User: "ann", Data: []byte(`1`)}}},
+	{`{"ack":{"id":"k","live":true}}`, Reply{Ack: &Ack{ID: "k", Live: true}}},
+	{`{"ack":{"live":true}}`, Reply{Ack: &Ack{Live: true}}},
+	{`{"skipped":{"count":18446744073709551615}}`, Reply{Skipped: &Skipped{Count: 18446744073709551615}}},
 	{`{"ack":{"id":"k","offset":43}}`, Reply{Ack: &Ack{ID: "k", Offset: 43}}},
 	{`{"ack":{"offset":43,"repeated":true}}`, Reply{Ack: &Ack{Offset: 43, Repeated: true}}},
 	{
@@ -68,6 +76,8 @@ func appendReply(dst []byte, r Reply) []byte {
 		return AppendPong(dst, *r.Pong)
 	case r.Reset != nil:
 		return AppendReset(dst, *r.Reset)
+	case r.Skipped != nil:
+		return AppendSkipped(dst, *r.Skipped)
 	case r.Error != nil:
 		return AppendError(dst, r.Error.ID, r.Error.Err())
 	}
@@ -117,6 +127,8 @@ func FuzzReply(f *testing.F) {
 			{Welcome: &Welcome{Node: a, Client: b, Channel: c, Epoch: Epoch(a), Offset: o}},
 			{Message: &m},
 			{Ack: &Ack{ID: a, Offset: o, Repeated: flag}},
+			{Ack: &Ack{ID: a, Live: true}},
+			{Skipped: &Skipped{Count: n}},
 			{History: &History{ID: b, Epoch: Epoch(c), Offset: o, Messages: []Message{m, m}, More: flag}},
 			{Info: &Info{ID: c, Members: int(i), Nodes: int(n)}},
 			{Pong: &Pong{ID: a}},

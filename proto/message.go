@@ -23,11 +23,12 @@ type Position struct {
 	Offset Offset
 }
 
-// Message is one stored entry of a channel. It is immutable once it has an offset; whoever holds one
-// may read it from any goroutine and must not write to Data.
+// Message is one entry of a channel. It is immutable once it has an offset, or was published when it is live; whoever holds
+// one may read it from any goroutine and must not write to Data.
 type Message struct {
+	// Offset is where the journal stored the message; 0 for a live message, which is never stored.
 	Offset Offset
-	// Time is when the journal stored the message, in Unix milliseconds.
+	// Time is when the journal stored the message, or, for a live one, the node took it, in Unix milliseconds.
 	Time int64
 	// User is the publisher's user id or, for anonymous publishers, the display name they chose.
 	User string

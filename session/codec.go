@@ -45,6 +45,9 @@ func (rawCodec) Reset(_ proto.Position, reason string) fanout.Notice {
 	return fanout.Notice{Frames: ws.AppendClose(nil, c.Code, c.Reason), End: true}
 }
 
+// Skipped says nothing: there is no way to say it on /raw.
+func (rawCodec) Skipped(uint64) fanout.Notice { return fanout.Notice{} }
+
 // jsonCodec writes a message line.
 type jsonCodec struct{}
 
@@ -54,4 +57,8 @@ func (jsonCodec) AppendFrame(dst []byte, m *proto.Message) []byte {
 
 func (jsonCodec) Reset(p proto.Position, reason string) fanout.Notice {
 	return fanout.Notice{Frames: appendLine(nil, proto.AppendReset(nil, proto.Reset{Epoch: p.Epoch, Offset: p.Offset, Reason: reason}))}
+}
+
+func (jsonCodec) Skipped(n uint64) fanout.Notice {
+	return fanout.Notice{Frames: appendLine(nil, proto.AppendSkipped(nil, proto.Skipped{Count: n}))}
 }

@@ -168,7 +168,7 @@ func (s *Session) welcome(j channel.Joined) (frames []byte) {
 		frames = appendLine(frames, proto.AppendReset(nil, proto.Reset{Epoch: j.Epoch, Offset: j.Next - 1, Reason: j.Reason}))
 	}
 	return appendLine(frames, proto.AppendWelcome(make([]byte, 0, 256), proto.Welcome{
-		Node: s.server.Node, Client: s.client, Channel: s.channel.Value(), Epoch: j.Epoch, Offset: j.Offset,
+		Node: s.server.Node, Client: s.client, Channel: s.channel.Value(), Epoch: j.Epoch, Offset: j.Offset, Live: j.Live,
 	}))
 }
 
@@ -282,7 +282,7 @@ func (s *Session) publish(c proto.Command) {
 	s.server.Backend.Publish(p, func(at node.Published, err *proto.Error) {
 		switch {
 		case err == nil && s.format == JSON:
-			s.reply(proto.AppendAck(nil, proto.Ack{ID: c.ID, Offset: at.Offset, Repeated: at.Repeated}))
+			s.reply(proto.AppendAck(nil, proto.Ack{ID: c.ID, Offset: at.Offset, Repeated: at.Repeated, Live: at.Live}))
 		case err != nil && s.format == JSON:
 			s.fail(c.ID, err)
 		case err != nil:

@@ -55,6 +55,28 @@ func TestEachCommandAndItsAnswer(t *testing.T) {
 	c.expect(`{"pong":{"id":"1"}}`, `{"pong":{"id":"2"}}`)
 }
 
+// A live channel has no offsets: the welcome and the acknowledgement say so instead.
+func TestALiveChannelHasNoOffsets(t *testing.T) {
+	c := open(t, JSON, "since=5&epoch=x")
+	c.backend.joins[0].Ready(channel.Joined{Live: true})
+	c.expect(`{"welcome":{"node":"a","client":"c1","channel":"room","live":true}}`)
+	c.says(`{"publish":{"data":1,"id":"k"}}`)
+	c.backend.ack(node.Published{Live: true}, nil)
+	c.expect(`{"ack":{"id":"k","live":true}}`)
+	m := &proto.Message{Time: 5, User: "ann", Data: []byte(`1`)}
+	for format, want := range map[int]string{Raw: "1", JSON: `{"message":{"time":5,"user":"ann","data":1}}`} {
+		if got := string(Codecs()[format].AppendFrame(nil, m)[2:]); got != want {
+			t.Errorf("format %d writes a live message as %s, want %s", format, got, want)
+		}
+	}
+	if got := Codecs()[Raw].Skipped(3); len(got.Frames) != 0 || got.End {
+		t.Errorf("a raw client that was too slow is told nothing and stays, not %+v", got)
+	}
+	if got := Codecs()[JSON].Skipped(3); string(got.Frames[2:]) != `{"skipped":{"count":3}}` || got.End {
+		t.Errorf("a JSON client that was too slow is told how much it missed and stays, not %s", got.Frames)
+	}
+}
+
 func TestAnswersToErrorsRepeatTheID(t *testing.T) {
 	c := open(t, JSON, "").join()
 	c.expect(welcome)

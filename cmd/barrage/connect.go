@@ -78,6 +78,8 @@ func (n *notices) event(e client.Event) {
 		n.printf("%s %s on node %s at offset %d", how, visible(e.Welcome.Channel), visible(e.Welcome.Node), e.Welcome.Offset)
 	case e.Reset != nil:
 		n.printf("messages were missed (%s); going on after offset %d", visible(e.Reset.Reason), e.Reset.Offset)
+	case e.Skipped != nil:
+		n.printf("too slow for a live channel: %d messages were skipped", e.Skipped.Count)
 	case e.Gap != nil:
 		n.printf("the server left out messages %d to %d", e.Gap.From, e.Gap.To)
 	case e.Disconnected != nil:

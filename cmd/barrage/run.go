@@ -16,6 +16,7 @@ import (
 
 	"barrage/broker"
 	brokeropen "barrage/broker/open"
+	"barrage/channel"
 	"barrage/config"
 	"barrage/gateway"
 	"barrage/httpapi"
@@ -109,7 +110,8 @@ func (s *server) open(ctx context.Context) error {
 		codecs = session.DeflatedCodecs(compression)
 	}
 	n, err := node.New(node.Options{
-		Name: s.cfg.Name, Journal: s.journal, Codecs: codecs, Log: s.log, Observe: appends.Observe,
+		Name: s.cfg.Name, Journal: s.journal, Codecs: codecs, Namespaces: namespaces(s.cfg.Namespaces),
+		Log: s.log, Observe: appends.Observe,
 		Retention: journal.Retention{Count: s.cfg.History.Count, Age: s.cfg.History.Age}, Trim: s.cfg.History.Trim,
 		OpenBroker: func(id string, h broker.Handler) (broker.Broker, error) {
 			return brokeropen.Broker(s.cfg.Broker, brokeropen.Options{NodeID: id, Handler: h, Logger: s.log})
@@ -166,6 +168,19 @@ func (s *server) openJournal(ctx context.Context) error {
 		return errors.Join(err, s.journal.Close())
 	}
 	return nil
+}
+
+// namespaces are the settings as the node takes them.
+func namespaces(settings config.Namespaces) channel.Namespaces {
+	out := channel.Namespaces{Named: map[string]channel.Namespace{}}
+	for name, s := range settings {
+		ns := channel.Namespace{Live: s.Class == config.ClassLive, Merge: s.Merge}
+		if name == config.DefaultNamespace {
+			out.Default = ns
+		}
+		out.Named[name] = ns
+	}
+	return out
 }
 
 func prefixes(list []string) (out []netip.Prefix) {

@@ -199,6 +199,37 @@ func metric(s *served, name string) string {
 	return regexp.MustCompile(`(?m)^` + name + ` .*\n`).FindString(body)
 }
 
+// The settings decide which channels are live: nothing of those is stored.
+func TestServeHasLiveChannels(t *testing.T) {
+	t.Parallel()
+	s := serve(t, "--journal", "memory:", "--namespaces", "live:class=live,merge=50ms")
+	raw, ws := s.dial("/raw/live:room?since=0"), s.dial("/ws/live:room?last=5")
+	if got := read(t, ws); !strings.Contains(got, `"channel":"live:room","live":true}`) {
+		t.Errorf("the welcome of a live channel says that it is live, not %s", got)
+	}
+	if err := ws.WriteMessage(websocket.TextMessage, []byte(`{"publish":{"data":"hello","id":"k"}}`)); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(t, raw); got != "hello" {
+		t.Errorf("a live message arrives, not %q", got)
+	}
+	lines := read(t, ws) + read(t, ws)
+	if !strings.Contains(lines, `{"ack":{"id":"k","live":true}}`) || !strings.Contains(lines, `"data":"hello"`) || strings.Contains(lines, "offset") {
+		t.Errorf("a publish is acknowledged and comes back without an offset, not as %s", lines)
+	}
+	if err := ws.WriteMessage(websocket.TextMessage, []byte(`{"history":{"id":"h"}}`)); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(t, ws); !strings.Contains(got, `{"error":{"code":108,`) || !strings.Contains(got, `"retry":false`) {
+		t.Errorf("a live channel has no history, and says so, not %s", got)
+	}
+	durable := s.dial("/ws/room")
+	if got := read(t, durable); !strings.Contains(got, `"offset":0`) {
+		t.Errorf("other channels are durable, not %s", got)
+	}
+	s.stop(raw, ws, durable)
+}
+
 func TestServeRefusesWhatCannotWork(t *testing.T) {
 	t.Parallel()
 	busy, err := net.Listen("tcp", "127.0.0.1:0")

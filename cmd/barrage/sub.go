@@ -115,6 +115,8 @@ func (p *subPrinter) event(e client.Event) error {
 		p.line([]byte(visible(string(proto.AppendRawText(nil, e.Message.Data)))))
 	case e.Reset != nil && p.json:
 		p.line(proto.AppendReset(nil, *e.Reset))
+	case e.Skipped != nil && p.json:
+		p.line(proto.AppendSkipped(nil, *e.Skipped))
 	case e.Gap != nil && p.json:
 		line, err := json.Marshal(map[string]any{"gap": map[string]proto.Offset{"from": e.Gap.From, "to": e.Gap.To}})
 		if err != nil {

@@ -1,0 +1,136 @@
+package channel
+
+import (
+	"time"
+
+	"barrage/fanout"
+	"barrage/proto"
+)
+
+// IsLive says whether a channel stores nothing.
+func (h *Hub) IsLive(name string) bool { return h.namespaces.Of(name).Live }
+
+// DeliverLive gives messages to the members of a live channel: published here, or heard from the broker. They must be in the
+// order in which each publisher gave them. Messages of channels without members are ignored.
+func (h *Hub) DeliverLive(name string, messages []proto.Message) {
+	if c := h.lookup(name); c != nil {
+		c.pass(messages)
+	}
+}
+
+// HearLive is DeliverLive for a payload of another node: one with the number of an earlier one, or a smaller one, was repeated or
+// is late, and is dropped.
+func (h *Hub) HearLive(name, node string, number uint64, messages []proto.Message) {
+	c := h.lookup(name)
+	if c == nil {
+		return
+	}
+	if c.live && !c.isNew(node, number) {
+		h.stats.Dropped.Add(int64(len(messages)))
+		return
+	}
+	c.pass(messages)
+}
+
+// hearing is what a live channel has last heard of another node.
+type hearing struct {
+	number uint64
+	at     time.Time
+}
+
+// isNew says whether number is above what the node sent before.
+func (c *Channel) isNew(node string, number uint64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if number <= c.heard[node].number {
+		return false
+	}
+	if c.heard == nil {
+		c.heard = map[string]hearing{}
+	}
+	c.heard[node] = hearing{number, c.hub.now()}
+	return true
+}
+
+// forgetNodes forgets the nodes that have not been heard of for long. The channel is locked.
+func (c *Channel) forgetNodes(now time.Time) {
+	for node, h := range c.heard {
+		if now.Sub(h.at) > forgetAfter {
+			delete(c.heard, node)
+		}
+	}
+}
+
+// forgetAfter is longer than any payload is under way.
+const forgetAfter = 5 * time.Minute
+
+// pass appends messages to the byte logs.
+func (c *Channel) pass(messages []proto.Message) {
+	if !c.live {
+		c.hub.stats.Strays.Add(int64(len(messages)))
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for format, f := range c.feeds {
+		if f != nil && f.Members() > 0 {
+			c.scratch.encode(c.hub.codecs[format], messages)
+			f.Append(c.scratch.entries...)
+		}
+	}
+	c.scratch.release()
+	c.hub.stats.Live.Add(int64(len(messages)))
+}
+
+// attach makes a member of a live channel, which begins with the next message. The channel is locked.
+func (c *Channel) attach(r JoinRequest) {
+	r.Ready(Joined{Live: true})
+	f := c.feeds[r.Format]
+	if f == nil {
+		f = fanout.NewLiveFeed(c.hub.writers, &skipper{c.hub, r.Format}, 1)
+		f.Merge(c.merge)
+		c.feeds[r.Format] = f
+	}
+	_, next := f.Bounds()
+	f.Join(r.Outlet, next, r.Skip)
+}
+
+// skipper tells members of one wire format what they will not be given.
+type skipper struct {
+	hub    *Hub
+	format int
+}
+
+// Skipped implements fanout.Skipper.
+func (s *skipper) Skipped(n uint64) fanout.Notice {
+	s.hub.stats.SkippedMembers.Add(1)
+	s.hub.stats.SkippedMessages.Add(int64(n))
+	return s.hub.codecs[s.format].Skipped(n)
+}
+
+// maxScratch bounds what a channel keeps between publishes, in bytes.
+const maxScratch = 4 << 10
+
+// scratch is where messages are encoded before a byte log copies them. Owner: its channel.
+type scratch struct {
+	buf     []byte
+	entries []fanout.Entry
+}
+
+// encode writes messages as entries, valid until the next call.
+func (s *scratch) encode(codec Codec, messages []proto.Message) {
+	s.buf, s.entries = s.buf[:0], s.entries[:0]
+	for i := range messages {
+		start := len(s.buf)
+		s.buf = codec.AppendFrame(s.buf, &messages[i])
+		s.entries = append(s.entries, fanout.Entry{Frame: s.buf[start:len(s.buf):len(s.buf)], Sender: SenderOf(messages[i].Client)})
+	}
+}
+
+// release lets go what a large batch needed.
+func (s *scratch) release() {
+	clear(s.entries)
+	if cap(s.buf) > maxScratch || cap(s.entries) > maxScratch/64 {
+		*s = scratch{}
+	}
+}

@@ -1,0 +1,66 @@
+package fanout
+
+// pending are bytes that go before anything else: whole frames, or the rest of one and whole frames. An outlet has them only while
+// there are some. Nil is empty.
+type pending struct {
+	buf   []byte
+	taken int // of them
+}
+
+// maxKept bounds the buffers that are kept for the next one who needs one, in bytes.
+const maxKept = 4 << 10
+
+func (p *pending) bytes() []byte {
+	if p == nil {
+		return nil
+	}
+	return p.buf[p.taken:]
+}
+
+func (p *pending) size() int { return len(p.bytes()) }
+
+// push appends a copy of b to what is pending. The outlet is locked.
+func (o *Outlet) push(b []byte) {
+	if len(b) == 0 {
+		return
+	}
+	if o.pending == nil {
+		o.pending, _ = o.writers.spare.Get().(*pending)
+		if o.pending == nil {
+			o.pending = &pending{}
+		}
+	}
+	o.pending.buf = append(o.pending.buf, b...)
+}
+
+// took removes the first n pending bytes and returns n. The outlet is locked.
+func (o *Outlet) took(n int) int {
+	if o.pending == nil {
+		return 0
+	}
+	if o.pending.taken += n; o.pending.taken == len(o.pending.buf) {
+		o.drop()
+	}
+	return n
+}
+
+// drop removes all that is pending. The outlet is locked.
+func (o *Outlet) drop() {
+	p := o.pending
+	o.pending = nil
+	if p == nil || cap(p.buf) > maxKept {
+		return
+	}
+	p.buf, p.taken = p.buf[:0], 0
+	o.writers.spare.Put(p)
+}
+
+// writePending writes what is pending, if anything, and reports whether the socket took all of it. The outlet is locked.
+func (o *Outlet) writePending(w *walker) (n int, ok bool) {
+	if o.pending == nil {
+		return 0, true
+	}
+	n, ok = o.write(o.pending.bytes(), w)
+	o.took(n)
+	return n, ok
+}
