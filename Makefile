@@ -19,7 +19,7 @@ DEMO   ?=
 # Packages under the race detector: all tests that need no server. Chosen by leaving out what is too slow there.
 RACE_SKIP := ^barrage/(deploy|test/demo|internal/repo)(/|$$)
 
-.PHONY: build fmt lint check deps test bench bench-go demo-replay clean
+.PHONY: build fmt lint check deps test bench bench-journal bench-100k bench-go demo-replay clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/barrage ./cmd/barrage
@@ -61,6 +61,10 @@ bench: build bin/floor
 bin/floor: bench/floor/floor.c
 	@mkdir -p bin
 	gcc -O2 -Wall -Wextra -pthread -o $@ $<
+
+# Acknowledged durable publishes a second through the journals, beside bare inserts into the same databases, in about a minute.
+bench-journal:
+	$(GO) run ./bench/journal $(BENCH)
 
 bench-go:
 	$(GO) test -run '^$$' -bench '$(BENCH_GO)' -benchmem ./...
