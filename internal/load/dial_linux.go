@@ -92,6 +92,9 @@ func (l *loop) connect(i int32) error {
 	d.under++
 	d.begun++
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	if l.job.stalled(int(i)) {
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, stalledBuffer)
+	}
 	l.bind(fd, i, to.Addr())
 	err = unix.Connect(fd, sockaddr(to))
 	switch {
@@ -107,6 +110,9 @@ func (l *loop) connect(i int32) error {
 	}
 	return nil
 }
+
+// stalledBuffer is what the system may keep for a connection that does not read, in bytes: little, so that the server notices.
+const stalledBuffer = 4 << 10
 
 // bind gives a connection to a loopback address a source address of its own where one has too few ports: 127.0.0.2 and so on.
 func (l *loop) bind(fd int, i int32, to netip.Addr) {
