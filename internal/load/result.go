@@ -84,6 +84,7 @@ type Traffic struct {
 
 	ServerCPUPercent float64 `json:"server_cpu_percent,omitempty"`
 	GeneratorCPUus   float64 `json:"generator_cpu_us_per_delivery"`
+	GeneratorPercent float64 `json:"generator_cpu_percent"`
 	Echoes           int64   `json:"echoes,omitempty"`
 	// OthersPercent of a processor was used by neither: interrupts, and processes that should not have run meanwhile.
 	OthersPercent float64 `json:"others_cpu_percent,omitempty"`

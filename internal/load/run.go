@@ -460,6 +460,7 @@ func (t *Traffic) cost(server, wall time.Duration) {
 	t.ServerCPUus = float64(server.Microseconds()) / deliveries
 	t.ServerCPUusPerMessage = float64(server.Microseconds()) / float64(max(1, t.MeasuredMessages))
 	t.ServerCPUPercent = 100 * server.Seconds() / wall.Seconds()
+	t.GeneratorPercent = 100 * t.generator.Seconds() / wall.Seconds()
 	t.GeneratorCPUus = float64(t.generator.Microseconds()) / deliveries
 	if server > 0 {
 		t.OthersPercent = max(0, 100*(t.machine-server-t.generator).Seconds()/wall.Seconds())
