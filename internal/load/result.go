@@ -102,7 +102,8 @@ type Quantiles struct {
 	Max float64 `json:"max_ms"`
 }
 
-func quantiles(h *Histogram) Quantiles {
+// Quantiles are those of h that results tell.
+func (h *Histogram) Quantiles() Quantiles {
 	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 	return Quantiles{ms(h.Quantile(0.5)), ms(h.Quantile(0.9)), ms(h.Quantile(0.99)), ms(h.Max())}
 }

@@ -312,7 +312,7 @@ func connectOf(events []event, connections int, cpu time.Duration) Connect {
 	}
 	c.Seconds = time.Duration(last - first).Seconds()
 	c.PerSecond = float64(connections) / max(c.Seconds, 1e-6)
-	c.Took = quantiles(&took)
+	c.Took = took.Quantiles()
 	c.ServerCPUsec = cpu.Seconds()
 	c.ServerCPUus = float64(cpu.Microseconds()) / float64(connections)
 	return c
@@ -411,7 +411,7 @@ func (r *run) counts() (*finish, error) {
 		t.MeasuredMessages += s.Measured
 		late.Merge(&s.Late)
 	}
-	t.Late = quantiles(&late)
+	t.Late = late.Quantiles()
 	return f, nil
 }
 
@@ -449,7 +449,7 @@ func (res *Result) add(events []event) {
 		}
 	}
 	if t := res.Traffic; t != nil {
-		t.Latency = quantiles(&latency)
+		t.Latency = latency.Quantiles()
 		t.DeliveriesPerSecond = float64(t.measured) / res.MeasuredSeconds
 	}
 }
