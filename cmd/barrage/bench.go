@@ -47,8 +47,8 @@ expected, received, lost, repeated, out of order, and how long each took from th
 
 It works with every server where a text that one connection sends comes out at the others of its room, wherever in a text
 frame. {room} in the URL stands for the room's name. Each room has one connection that publishes besides the readers, or
---publishers of them; with --publish-url they use another address, with --wrap the text is put into what the server expects, and --hello is sent first by
-connections that must subscribe.
+--publishers of them. With --publish-url they use another address, with --wrap the text is put into what the server
+expects; --hello is sent first by readers that must subscribe, --publish-hello by publishers that must introduce themselves.
 
   open-loop    messages are sent when they are due, whatever the server does; latency counts from then on
   processes    the connections are spread over client processes; one may open as many files as "ulimit -n" allows
@@ -66,7 +66,12 @@ const benchExample = `  barrage bench --connections 10000 --rate 20 --server-pid
   barrage bench --connections 10000 --storm --server-pid 1234                connects per second
   barrage bench --connections 5000 --rate 50 --stall 1%                      one in a hundred does not read
   barrage bench --connections 10000 --trace chat.csv --busiest 2m            a recorded chat at its true timing
-  barrage bench --url 'ws://127.0.0.1:9000/ws/{room}' --wrap '{"publish":{"data":"{text}"}}'   another wire format`
+  barrage bench --url ws://127.0.0.1:8001/raw/{room},ws://127.0.0.1:8002/raw/{room} --publishers 2 \
+      --server-pid nodes=12,nodes=34,redis=56                                two nodes and what is behind them
+  barrage bench --url 'ws://127.0.0.1:9000/ws/{room}' --wrap '{"publish":{"data":"{text}"}}'   another wire format
+  barrage bench --url ws://127.0.0.1:9000/connection/websocket --hello '{"id":1,"connect":{}}
+{"id":2,"subscribe":{"channel":"{room}"}}' --publish-hello '{"id":1,"connect":{}}' \
+      --wrap '{"id":3,"publish":{"channel":"{room}","data":"{text}"}}'       another server: one that speaks Centrifuge's JSON`
 
 // defaultBenchURL reads the plain format of a node of this machine; publishers do not read.
 const (
@@ -113,6 +118,7 @@ func newBench() *cobra.Command {
 	flags.StringVar(&o.plan.Room, "room", "bench-", "`NAME` that rooms begin with; their number follows")
 	flags.StringArrayVar(&o.plan.Header, "header", nil, "`FIELD` of every handshake, such as 'Origin: http://a'; may be repeated")
 	flags.StringVar(&o.plan.Hello, "hello", "", "a `TEXT` that readers send first; {room} stands for the room")
+	flags.StringVar(&o.plan.PublishHello, "publish-hello", "", "a `TEXT` that publishers send first")
 	flags.StringVar(&o.plan.Wrap, "wrap", "", "a `TEXT` with {text} in it to publish instead of the text alone")
 	flags.BoolVar(&o.json, "json", false, "print the result as one JSON object")
 	flags.BoolVar(&o.strict, "strict", false, "end with exit code 1 unless every message arrived everywhere once and in order")

@@ -59,9 +59,10 @@ type Plan struct {
 	Servers []Server
 	// Room is what the names of rooms begin with ("bench-").
 	Room string
-	// Header fields of every handshake, Hello a text to send first, Wrap what a published text is put into: see Job.
-	Header      []string
-	Hello, Wrap string
+	// Header fields of every handshake, Hello a text that readers send first and PublishHello one that publishers do, Wrap what
+	// a published text is put into: see Job.
+	Header                    []string
+	Hello, PublishHello, Wrap string
 }
 
 // withDefaults fills in what is not set and checks the rest.
@@ -163,7 +164,7 @@ func (p *Plan) jobs(ctx context.Context, files, processors int) (readers, publis
 	readers = divide(common, p.Connections, n)
 	if p.sends() {
 		common.Targets, common.Stall, common.Wrap, common.Publish = publish, 0, p.Wrap, p.schedule()
-		common.Hello = ""
+		common.Hello = p.PublishHello
 		streams := p.Rooms * p.Publishers
 		common.Rate = 0
 		publishers = divide(common, streams, (streams+files-1)/files)

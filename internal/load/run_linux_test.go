@@ -127,7 +127,7 @@ func TestEveryDeliveryIsCounted(t *testing.T) {
 func TestRoomsHearWhatIsWrapped(t *testing.T) {
 	url := startHub(t, nil)
 	r, err := runHere(t, Plan{
-		URLs: []string{url}, Connections: 10, Rate: 100, Duration: 200 * time.Millisecond, Wrap: `["{room}","{text}"]`, Hello: "hello",
+		URLs: []string{url}, Connections: 10, Rate: 100, Duration: 200 * time.Millisecond, Wrap: `["{room}","{text}"]`, Hello: "hello", PublishHello: "~!~ I publish",
 	})
 	if err != nil {
 		t.Fatal(err)
