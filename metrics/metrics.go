@@ -51,7 +51,7 @@ func (j *Journal) Observe(n int, took time.Duration, err error) {
 func New(n *node.Node, g *gateway.Gateway, j *Journal) *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	r.MustRegister(j.duration, j.size, j.failures)
+	r.MustRegister(j.duration, j.size, j.failures, newPauses())
 	counters(r, n, g)
 	gauges(r, n, g)
 	return r

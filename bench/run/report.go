@@ -1,155 +1,104 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"io"
-	"os"
-	"runtime"
 	"slices"
-	"strings"
 	"text/tabwriter"
 	"time"
 
-	"barrage/internal/load"
+	"barrage/internal/machine"
 )
 
 // report is everything that was measured.
 type report struct {
-	Began   time.Time     `json:"began"`
-	Seconds float64       `json:"seconds"`
-	Machine machine       `json:"machine"`
-	Runs    []measurement `json:"runs"`
+	Began   time.Time           `json:"began"`
+	Seconds float64             `json:"seconds"`
+	Machine machine.Description `json:"machine"`
+	Rows    []row               `json:"rows"`
+	Runs    []measurement       `json:"runs"`
+
+	cases []benchCase
 }
 
-// machine is what it was measured on.
-type machine struct {
-	CPU        string `json:"cpu"`
-	Processors int    `json:"processors"`
-	Kernel     string `json:"kernel"`
-	Go         string `json:"go"`
-	// Load is the load average when the run began: of what else the machine did.
-	Load string `json:"load"`
-}
+// row is one line of the table: medians over all rounds.
+type row struct {
+	Case   string  `json:"case"`
+	Figure string  `json:"figure"`
+	Ours   float64 `json:"barrage"`
+	// Beside is the figure of what Other names; both are left out where nothing is measured beside a node.
+	Beside float64 `json:"beside,omitempty"`
+	Other  string  `json:"other,omitempty"`
+	Ratio  float64 `json:"ratio,omitempty"`
+	// MustBe says what is asked for, and Verdict whether it was reached; empty where nothing is.
+	MustBe  string `json:"must_be,omitempty"`
+	Verdict string `json:"verdict,omitempty"`
 
-func thisMachine() machine {
-	m := machine{CPU: runtime.GOARCH, Processors: runtime.NumCPU(), Go: runtime.Version()}
-	info, _ := os.ReadFile("/proc/cpuinfo")
-	for line := range strings.Lines(string(info)) {
-		if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
-			m.CPU = strings.TrimSpace(value)
-			break
-		}
-	}
-	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease")
-	m.Kernel = strings.TrimSpace(string(kernel))
-	average, _ := os.ReadFile("/proc/loadavg")
-	m.Load = strings.TrimSpace(string(average))
-	return m
-}
-
-// figure is one line of a case: a number to compare with the floor's, and what it must not exceed.
-type figure struct {
-	name   string
 	format string
-	value  func(r *load.Result) float64
-	// ratio is the most that the number may be of the floor's, most the most that it may be itself; 0 means that there is no bound.
-	ratio, most float64
 }
 
-// figuresOf tells which lines a case has.
-func figuresOf(name string) []figure {
-	cpu := figure{"CPU µs per delivery", "%.3f", func(r *load.Result) float64 { return r.Traffic.ServerCPUus }, 0, 0}
-	p99 := figure{"latency p99 ms", "%.2f", func(r *load.Result) float64 { return r.Traffic.Latency.P99 }, 0, 0}
-	switch {
-	case name == nameStorm:
-		return []figure{
-			{"CPU µs per connect", "%.1f", func(r *load.Result) float64 { return r.Connect.ServerCPUus }, 1.5, 45},
-			{"connects/s", "%.0f", func(r *load.Result) float64 { return r.Connect.PerSecond }, 0, 0},
-		}
-	case name == nameIdle:
-		return []figure{
-			{"bytes per connection", "%.0f", func(r *load.Result) float64 { return r.Idle.BytesPerConnection }, 0, 600},
-			{"CPU %", "%.2f", func(r *load.Result) float64 { return r.Idle.CPUPercent }, 0, 0},
-		}
-	case name == "1 room, 100/s":
-		cpu.ratio, p99.ratio = 1.25, 1.5
-	case strings.HasPrefix(name, "1 room"):
-		cpu.ratio = 1.25
-	case strings.HasSuffix(name, "10000/s"):
-		cpu.ratio, p99.ratio = 1.5, 2
-	}
-	return []figure{
-		cpu,
-		{"deliveries/s", "%.0f", func(r *load.Result) float64 { return r.Traffic.DeliveriesPerSecond }, 0, 0},
-		{"latency p50 ms", "%.2f", func(r *load.Result) float64 { return r.Traffic.Latency.P50 }, 0, 0},
-		p99,
-		{"lost, repeated, out of order", "%.0f", func(r *load.Result) float64 {
-			t := r.Traffic
-			return float64(t.Lost + t.Repeated + t.OutOfOrder + t.Unsent)
-		}, 0, 0},
-		{"generator µs per delivery", "%.3f", func(r *load.Result) float64 { return r.Traffic.GeneratorCPUus }, 0, 0},
-		{"others % of a processor", "%.0f", func(r *load.Result) float64 { return r.Traffic.OthersPercent }, 0, 0},
-	}
-}
-
-// median of what a server reached in a case, over all rounds.
-func (r *report) median(name, server string, value func(*load.Result) float64) float64 {
+// median of what a side reached in a case, over all rounds; ok is false when it was not measured.
+func (r *report) median(name, side string, value func(*measurement) float64) (v float64, ok bool) {
 	var all []float64
 	for i := range r.Runs {
-		if m := &r.Runs[i]; m.Case == name && m.Server == server {
-			all = append(all, value(&m.Result))
+		if m := &r.Runs[i]; m.Case == name && m.Side == side {
+			all = append(all, value(m))
 		}
 	}
+	if len(all) == 0 {
+		return 0, false
+	}
 	slices.Sort(all)
-	return (all[(len(all)-1)/2] + all[len(all)/2]) / 2
+	return (all[(len(all)-1)/2] + all[len(all)/2]) / 2, true
+}
+
+// judge makes the rows.
+func (r *report) judge() {
+	for i := range r.cases {
+		c := &r.cases[i]
+		for _, f := range c.figures {
+			got, ok := r.median(c.name, c.ours.name, f.value)
+			if !ok {
+				continue
+			}
+			line := row{Case: c.name, Figure: f.name, Ours: got, MustBe: f.asks(), format: f.format}
+			if c.beside != nil {
+				line.Other = c.beside.name
+				if line.Beside, _ = r.median(c.name, line.Other, f.value); line.Beside > 0 {
+					line.Ratio = got / line.Beside
+				}
+			}
+			if line.MustBe != "" {
+				line.Verdict = "reached"
+				if !f.reached(got, line.Beside) {
+					line.Verdict = "MISSED"
+				}
+			}
+			r.Rows = append(r.Rows, line)
+		}
+	}
 }
 
 // write writes the table.
 func (r *report) write(out io.Writer) error {
-	fmt.Fprintf(out, "%s, %d processors, Linux %s, %s, load %s\n%s, %.0f s in all\n\n", r.Machine.CPU, r.Machine.Processors,
-		r.Machine.Kernel, r.Machine.Go, r.Machine.Load, r.Began.Format(time.DateTime), r.Seconds)
+	fmt.Fprintf(out, "%v\n%s, %.0f s in all\n\n", r.Machine, r.Began.Format(time.DateTime), r.Seconds)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "case\tfigure\tfloor\tbarrage\tratio\tmust be\t")
-	var seen []string
-	for _, run := range r.Runs {
-		if slices.Contains(seen, run.Case) {
-			continue
+	fmt.Fprintln(w, "case\tfigure\tbeside\t\tbarrage\tratio\tmust be\t\t")
+	last := ""
+	for _, line := range r.Rows {
+		name, other := line.Case, line.Other
+		if name == last {
+			name, other = "", ""
 		}
-		seen = append(seen, run.Case)
-		for i, f := range figuresOf(run.Case) {
-			name := run.Case
-			if i > 0 {
-				name = ""
-			}
-			floor, ours := r.median(run.Case, "floor", f.value), r.median(run.Case, "barrage", f.value)
-			fmt.Fprintf(w, "%s\t%s\t"+f.format+"\t"+f.format+"\t%s\t%s\t\n", name, f.name, floor, ours, ratio(ours, floor), f.verdict(ours, floor))
+		last = line.Case
+		beside, ratio := "", ""
+		if line.Other != "" {
+			beside = fmt.Sprintf(line.format, line.Beside)
 		}
+		if line.Ratio > 0 {
+			ratio = fmt.Sprintf("%.2f", line.Ratio)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t"+line.format+"\t%s\t%s\t%s\t\n", name, line.Figure, other, beside, line.Ours, ratio, line.MustBe, line.Verdict)
 	}
 	return w.Flush()
-}
-
-func ratio(ours, floor float64) string {
-	if floor <= 0 {
-		return ""
-	}
-	return fmt.Sprintf("%.2f", ours/floor)
-}
-
-// verdict says what is asked for and whether it holds: one of the bounds is enough.
-func (f *figure) verdict(ours, floor float64) string {
-	var asked []string
-	good := false
-	if f.ratio > 0 {
-		asked = append(asked, fmt.Sprintf("at most %g times", f.ratio))
-		good = ours <= f.ratio*floor
-	}
-	if f.most > 0 {
-		asked = append(asked, fmt.Sprintf("at most %g", f.most))
-		good = good || ours <= f.most
-	}
-	if len(asked) == 0 {
-		return ""
-	}
-	return strings.Join(asked, " or ") + cmp.Or(map[bool]string{true: ": reached"}[good], ": MISSED")
 }

@@ -28,21 +28,21 @@ const maxHoles = 1024
 // hole is a range of numbers that a connection has missed so far: from <= n < to.
 type hole struct{ from, to int32 }
 
-// ledger keeps the account of connections that receive one stream each. What is usual, the next number in turn, costs an
-// addition; only connections that missed something have more than their counter.
+// ledger keeps the account of lines: a line is one stream as one connection receives it. What is usual, the next number in
+// turn, costs an addition; only lines that missed something have more than their counter.
 type ledger struct {
 	Account
-	// next is, by connection, the number that it must receive next.
+	// next is, by line, the number that it must receive next.
 	next []int32
-	// holes of the connections that have some, ascending.
+	// holes of the lines that have some, ascending.
 	holes map[int32][]hole
 }
 
-func newLedger(connections int) *ledger {
-	return &ledger{next: make([]int32, connections), holes: map[int32][]hole{}}
+func newLedger(lines int) *ledger {
+	return &ledger{next: make([]int32, lines), holes: map[int32][]hole{}}
 }
 
-// receive counts message n of connection c. It is true unless c had it before.
+// receive counts message n of line c. It is true unless c had it before.
 func (l *ledger) receive(c, n int32) bool {
 	switch next := l.next[c]; {
 	case n == next:
@@ -97,4 +97,15 @@ func (l *ledger) fill(c, n int32) bool {
 func (l *ledger) settle(expected int64) {
 	l.Expected = expected
 	l.Lost = expected - l.Received
+}
+
+// had is how many messages the count lines from first on have received.
+func (l *ledger) had(first, count int) (n int64) {
+	for c := first; c < first+count; c++ {
+		n += int64(l.next[c])
+		for _, h := range l.holes[int32(c)] {
+			n -= int64(h.to - h.from)
+		}
+	}
+	return n
 }

@@ -104,8 +104,8 @@ func TestJobsShareAllConnections(t *testing.T) {
 }
 
 func TestScheduleIsOpenLoop(t *testing.T) {
-	s := Schedule{Rooms: 3, Rate: 10, Size: 50, Length: 500e6}
-	var rooms []int32
+	s := Schedule{Streams: 3, Rate: 10, Size: 50, Length: 500e6}
+	var streams []int32
 	for i := 0; ; i++ {
 		m, ok := s.message(i)
 		if !ok {
@@ -114,9 +114,9 @@ func TestScheduleIsOpenLoop(t *testing.T) {
 		if m.at.Milliseconds() != int64(100*i) || m.size != 50 {
 			t.Errorf("message %d is due at %d ms with 50 bytes, got %+v", i, 100*i, m)
 		}
-		rooms = append(rooms, m.room)
+		streams = append(streams, m.stream)
 	}
-	if !slices.Equal(rooms, []int32{0, 1, 2, 0, 1}) {
-		t.Errorf("the rooms take turns, got %v", rooms)
+	if !slices.Equal(streams, []int32{0, 1, 2, 0, 1}) {
+		t.Errorf("the publishers take turns, got %v", streams)
 	}
 }

@@ -21,6 +21,7 @@ type dialer struct {
 	next    int32   // the next connection that was not tried yet
 	again   []int32 // those to try again
 	under   int     // attempts under way
+	begun   int     // attempts so far
 	resume  int64   // no new attempt before this moment
 	failed  int     // attempts that failed
 	why     string  // the first failure
@@ -50,7 +51,7 @@ func (l *loop) begin() error {
 	if l.clock.now() < d.resume {
 		return nil
 	}
-	for d.under < l.job.Opening {
+	for d.under < l.job.Opening && d.mayBegin(l.job.Rate, l.clock.now()) {
 		var i int32
 		switch last := len(d.again) - 1; {
 		case last >= 0:
@@ -70,6 +71,11 @@ func (l *loop) begin() error {
 	return nil
 }
 
+// mayBegin says whether the rate allows one more attempt.
+func (d *dialer) mayBegin(rate float64, now int64) bool {
+	return rate <= 0 || float64(d.begun) < rate*time.Duration(now-d.First).Seconds()
+}
+
 // connect begins an attempt. The error is of this process; what the network says is a failed attempt.
 func (l *loop) connect(i int32) error {
 	d, c := &l.dial, &l.conns[i]
@@ -84,7 +90,11 @@ func (l *loop) connect(i int32) error {
 	}
 	*c = conn{fd: int32(fd), gen: c.gen + 1, state: connecting, began: l.clock.now()}
 	d.under++
+	d.begun++
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	if l.job.stalled(int(i)) {
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, stalledBuffer)
+	}
 	l.bind(fd, i, to.Addr())
 	err = unix.Connect(fd, sockaddr(to))
 	switch {
@@ -100,6 +110,9 @@ func (l *loop) connect(i int32) error {
 	}
 	return nil
 }
+
+// stalledBuffer is what the system may keep for a connection that does not read, in bytes: little, so that the server notices.
+const stalledBuffer = 4 << 10
 
 // bind gives a connection to a loopback address a source address of its own where one has too few ports: 127.0.0.2 and so on.
 func (l *loop) bind(fd int, i int32, to netip.Addr) {

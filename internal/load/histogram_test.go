@@ -66,19 +66,3 @@ func TestAnEmptyHistogramIsZero(t *testing.T) {
 		t.Error("nothing has no quantiles")
 	}
 }
-
-func TestParseStat(t *testing.T) {
-	d, err := parseStat([]byte("12 (a b) c) S 1 2 3 4 5 6 7 8 9 10 250 50 0 0 20 0 1 0 100"))
-	if err != nil || d != 3*time.Second {
-		t.Errorf("250 and 50 ticks are 3 s, got %v, %v", d, err)
-	}
-	if _, err := parseStat([]byte("12 (x) S")); err == nil {
-		t.Error("a line that is too short is an error")
-	}
-}
-
-func TestParseBusy(t *testing.T) {
-	if d := parseBusy("cpu  100 20 30 4000 500 6 7 8 9 1"); d != 171*cpuTick {
-		t.Errorf("idle time, waiting for disks and guests are left out, got %v", d)
-	}
-}

@@ -13,11 +13,14 @@ const maxLine = 64 << 20
 type Job struct {
 	// Run marks this run's messages.
 	Run uint16 `json:"run"`
-	// First and Count choose this worker's connections among all readers, or among all publishers. Publisher number n
-	// writes into room n, reader number n is in room n modulo Rooms.
-	First   int       `json:"first"`
-	Count   int       `json:"count"`
-	Rooms   int       `json:"rooms"`
+	// First and Count choose this worker's connections among all readers, or among all publishers. Number n of either is in
+	// room n modulo Rooms.
+	First int `json:"first"`
+	Count int `json:"count"`
+	Rooms int `json:"rooms"`
+	// Publishers is how many connections publish into each room; publisher number n sends stream n.
+	Publishers int `json:"publishers"`
+	// Targets are the servers that the connections are spread over.
 	Targets []Target  `json:"targets"`
 	Publish *Schedule `json:"publish,omitempty"`
 	// Room is what the names of rooms begin with; their number follows.
@@ -29,6 +32,8 @@ type Job struct {
 	Wrap string `json:"wrap,omitempty"`
 	// Opening is how many connections may be under way at once.
 	Opening int `json:"opening"`
+	// Rate is how many attempts to connect may begin in a second; 0 means no limit.
+	Rate float64 `json:"rate,omitempty"`
 	// OpenFor is how long all connections together may take to open.
 	OpenFor time.Duration `json:"open_for"`
 	// Stall is the part of the readers that do not read, from 0 to 1.
@@ -95,6 +100,8 @@ type sent struct {
 	First int `json:"first"`
 	// Counts of messages by stream, from First on.
 	Counts []int32 `json:"counts"`
+	// Measured counts those that were due while measuring.
+	Measured int64 `json:"measured"`
 	// Unsent counts messages that were due while the server took none for so long that the generator's own buffer was full.
 	Unsent int64     `json:"unsent"`
 	Late   Histogram `json:"late"`
@@ -112,8 +119,12 @@ type outcome struct {
 	Closed  int    `json:"closed"`
 	Reason  string `json:"reason,omitempty"`
 	Stalled int    `json:"stalled"`
-	// Dropped counts stalled connections that the server ended.
-	Dropped int `json:"dropped"`
+	// Dropped counts stalled connections that the server ended; of the others, which read at the end, CaughtUp those that
+	// had missed nothing then, Skipped those that had, and Missed how many messages.
+	Dropped  int   `json:"dropped"`
+	CaughtUp int   `json:"caught_up"`
+	Skipped  int   `json:"skipped"`
+	Missed   int64 `json:"missed"`
 	// CPU that this worker used while measuring.
 	CPU time.Duration `json:"cpu"`
 }
@@ -121,13 +132,19 @@ type outcome struct {
 // room is the number of the room of connection i of this worker.
 func (j *Job) room(i int) int { return (j.First + i) % j.Rooms }
 
-// target is the server of connection i of this worker: the members of each room are spread over all servers.
+// target is the server of connection i of this worker: readers and publishers of each room are spread over all servers.
 func (j *Job) target(i int) int {
-	n := j.First + i
-	if j.Publish == nil {
-		n /= j.Rooms
+	n := (j.First + i) / j.Rooms
+	if j.Publish != nil {
+		n += j.room(i)
 	}
 	return n % len(j.Targets)
+}
+
+// stream tells whether connection i of this worker is to receive a stream, and which of its room's streams that is.
+func (j *Job) stream(i int, stream int32) (place int, ok bool) {
+	place = int(stream) / j.Rooms
+	return place, int(stream)%j.Rooms == j.room(i) && place < j.Publishers
 }
 
 // stalled says whether connection i of this worker does not read; these are spread evenly.

@@ -28,6 +28,7 @@ const (
 	upgrading
 	open
 	stalledOpen
+	resumed // had stalled, and reads again
 	closed
 )
 
@@ -56,6 +57,8 @@ type loop struct {
 
 	dial   dialer
 	ledger *ledger
+	// late keeps the account of those that did not read, once they do; nil when all read.
+	late   *ledger
 	window window
 	pub    publisher
 	out    outcome
@@ -69,7 +72,10 @@ type loop struct {
 func newLoop(job *Job, emit func(event) error) (*loop, error) {
 	l := &loop{
 		job: job, clock: newClock(), emit: emit, buf: make([]byte, bufferSize), conns: make([]conn, job.Count),
-		rest: map[int32][]byte{}, unsent: map[int32][]byte{}, ledger: newLedger(job.Count), ep: -1, timer: -1,
+		rest: map[int32][]byte{}, unsent: map[int32][]byte{}, ledger: newLedger(job.Count * job.Publishers), ep: -1, timer: -1,
+	}
+	if job.Stall > 0 {
+		l.late = newLedger(job.Count * job.Publishers)
 	}
 	var err error
 	if l.dial, err = newDialer(job); err != nil {
@@ -139,7 +145,7 @@ func (l *loop) handle(i int32, events uint32) {
 	switch c := &l.conns[i]; c.state {
 	case connecting:
 		l.finishConnect(i)
-	case upgrading, open:
+	case upgrading, open, resumed:
 		if events&unix.EPOLLOUT != 0 {
 			l.flush(i)
 		}
@@ -203,8 +209,14 @@ func (l *loop) keep(i int32, rest []byte) {
 // marker counts a delivery. It implements frameSink.
 func (l *loop) marker(m Marker) {
 	i := l.cur
-	if m.Run != l.job.Run || int(m.Stream) != l.job.room(int(i)) {
+	place, ours := l.job.stream(int(i), m.Stream)
+	if m.Run != l.job.Run || !ours {
 		l.ledger.Foreign++
+		return
+	}
+	line := i*int32(l.job.Publishers) + int32(place)
+	if l.conns[i].state == resumed {
+		l.late.receive(line, m.Number)
 		return
 	}
 	measuring := l.now >= l.window.Measure && l.now < l.window.To
@@ -214,7 +226,7 @@ func (l *loop) marker(m Marker) {
 		}
 		return
 	}
-	if !l.ledger.receive(i, m.Number) {
+	if !l.ledger.receive(line, m.Number) {
 		return
 	}
 	if measuring {
@@ -295,6 +307,11 @@ func (l *loop) check(i int32, err error) {
 func (l *loop) lost(i int32, why string) {
 	if s := l.conns[i].state; s == connecting || s == upgrading {
 		l.retry(i, why)
+		return
+	}
+	if l.conns[i].state == resumed {
+		l.out.Dropped++
+		l.drop(i, "")
 		return
 	}
 	l.out.Closed++

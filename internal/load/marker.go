@@ -21,7 +21,7 @@ const (
 type Marker struct {
 	// Run tells messages of different runs apart, to 4095.
 	Run uint16
-	// Stream is the number of the room, to 16,777,215. A stream has one publisher.
+	// Stream is the number of the publisher, to 16,777,215.
 	Stream int32
 	// Number counts the messages of a stream from 0.
 	Number int32

@@ -25,8 +25,10 @@ type Plan struct {
 	// URLs of the servers, ws://host:port/path; {room} in the path or query stands for the room. Members of each room are
 	// spread over all of them.
 	URLs []string
-	// PublishURLs are where messages are published; empty means URLs. Every room has one publishing connection.
+	// PublishURLs are where messages are published; empty means URLs. Every room has Publishers publishing connections (1),
+	// spread over all of them.
 	PublishURLs []string
+	Publishers  int
 	// Connections is the number of readers, Rooms that of rooms (0 means 1).
 	Connections, Rooms int
 	// Processes is the number of client processes for readers; 0 means one per 5,000 connections, at most one per
@@ -49,20 +51,24 @@ type Plan struct {
 	// may take (60 s).
 	Opening int
 	OpenFor time.Duration
+	// ConnectRate bounds how many connections begin in a second, in all processes together; 0 means no limit.
+	ConnectRate float64
 	// Stall is the part of the readers that do not read, from 0 to 1.
 	Stall float64
-	// ServerPIDs are the processes whose CPU time and memory are told.
-	ServerPIDs []int
+	// Servers are the processes whose CPU time and memory are told.
+	Servers []Server
 	// Room is what the names of rooms begin with ("bench-").
 	Room string
-	// Header fields of every handshake, Hello a text to send first, Wrap what a published text is put into: see Job.
-	Header      []string
-	Hello, Wrap string
+	// Header fields of every handshake, Hello a text that readers send first and PublishHello one that publishers do, Wrap what
+	// a published text is put into: see Job.
+	Header                    []string
+	Hello, PublishHello, Wrap string
 }
 
 // withDefaults fills in what is not set and checks the rest.
 func (p Plan) withDefaults() (Plan, error) {
 	p.Rooms, p.Size, p.Opening = or(p.Rooms, 1), or(p.Size, 128), or(p.Opening, 128)
+	p.Publishers = or(p.Publishers, 1)
 	p.OpenFor, p.Drain, p.Settle = or(p.OpenFor, time.Minute), or(p.Drain, 10*time.Second), or(p.Settle, time.Second)
 	p.Room, p.Speed = or(p.Room, "bench-"), or(p.Speed, 1)
 	if len(p.PublishURLs) == 0 {
@@ -89,20 +95,23 @@ func (p *Plan) check() error {
 	bad := func(format string, args ...any) error {
 		return fmt.Errorf("%w: %s", ErrPlan, fmt.Sprintf(format, args...))
 	}
-	perRoom := p.Rate / float64(max(p.Rooms, 1)) * (p.Warmup + p.Duration).Seconds()
+	streams := p.Rooms * p.Publishers
+	perStream := p.Rate / float64(max(streams, 1)) * (p.Warmup + p.Duration).Seconds()
 	switch {
 	case len(p.URLs) == 0:
 		return bad("there is no URL")
 	case p.Connections < 1 || p.Connections > 10_000_000:
 		return bad("connections must be from 1 to 10000000")
-	case p.Rooms < 1 || p.Rooms > maxStream:
-		return bad("rooms must be from 1 to %d", maxStream)
+	case p.Rooms < 1 || p.Publishers < 1 || p.Rooms > maxStream || p.Publishers > 1000 || streams > maxStream:
+		return bad("rooms must be from 1 to %d, and their publishers from 1 to 1000, together no more than that", maxStream)
 	case p.Rooms > p.Connections:
 		return bad("%d connections cannot fill %d rooms", p.Connections, p.Rooms)
 	case p.Rate < 0 || p.Rate > 10_000_000:
 		return bad("the rate must be from 0 to 10000000 messages a second")
-	case perRoom > maxNumber:
-		return bad("a room gets more than %d messages", maxNumber)
+	case perStream > maxNumber:
+		return bad("a publisher sends more than %d messages", maxNumber)
+	case p.ConnectRate < 0:
+		return bad("the rate of connecting must not be negative")
 	case p.Size < MarkerSize || p.Size > trace.MaxBytes:
 		return bad("the size must be from %d bytes, the length of a marker, to %d", MarkerSize, trace.MaxBytes)
 	case p.sends() && p.Duration <= 0:
@@ -124,7 +133,7 @@ func (p *Plan) sends() bool { return p.Rate > 0 || p.Trace != nil }
 
 // schedule is what the publishers send.
 func (p *Plan) schedule() *Schedule {
-	s := &Schedule{Rooms: p.Rooms, Rate: p.Rate, Size: p.Size, Length: p.Warmup + p.Duration}
+	s := &Schedule{Streams: p.Rooms * p.Publishers, Rate: p.Rate, Size: p.Size, Length: p.Warmup + p.Duration}
 	if p.Trace != nil {
 		s.Trace, s.Origin, s.Speed, s.Rate = p.Trace, p.Trace[0].At, p.Speed, 0
 	}
@@ -142,8 +151,8 @@ func (p *Plan) jobs(ctx context.Context, files, processors int) (readers, publis
 		return nil, nil, err
 	}
 	common := Job{
-		Run: uint16(rand.N(maxRun + 1)), Rooms: p.Rooms, Room: p.Room, Header: p.Header, Hello: p.Hello, Opening: p.Opening,
-		OpenFor: p.OpenFor,
+		Run: uint16(rand.N(maxRun + 1)), Rooms: p.Rooms, Publishers: p.Publishers, Room: p.Room, Header: p.Header,
+		Hello: p.Hello, Opening: p.Opening, OpenFor: p.OpenFor,
 	}
 	need := (p.Connections + files - 1) / files
 	n := max(need, p.Processes)
@@ -151,11 +160,14 @@ func (p *Plan) jobs(ctx context.Context, files, processors int) (readers, publis
 		n = max(need, min(processors, (p.Connections+4999)/5000))
 	}
 	common.Targets, common.Stall = targets, p.Stall
+	common.Rate = p.ConnectRate / float64(min(n, p.Connections))
 	readers = divide(common, p.Connections, n)
 	if p.sends() {
 		common.Targets, common.Stall, common.Wrap, common.Publish = publish, 0, p.Wrap, p.schedule()
-		common.Hello = ""
-		publishers = divide(common, p.Rooms, (p.Rooms+files-1)/files)
+		common.Hello = p.PublishHello
+		streams := p.Rooms * p.Publishers
+		common.Rate = 0
+		publishers = divide(common, streams, (streams+files-1)/files)
 	}
 	return readers, publishers, nil
 }

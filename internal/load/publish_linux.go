@@ -28,7 +28,7 @@ func (l *loop) publish() (done bool) {
 			l.alarm(0)
 			return true
 		}
-		i := int(m.room) - l.job.First
+		i := int(m.stream) - l.job.First
 		if i < 0 || i >= l.job.Count {
 			p.next++
 			continue
@@ -50,14 +50,14 @@ func (l *loop) alarm(at int64) {
 	_ = unix.TimerfdSettime(l.timer, unix.TFD_TIMER_ABSTIME, &unix.ItimerSpec{Value: unix.NsecToTimespec(at)}, nil)
 }
 
-// send publishes a message of size bytes into the room of a publisher.
+// send publishes a message of size bytes as publisher i.
 func (l *loop) send(i int32, due int64, size int) {
 	p := &l.pub
 	if l.conns[i].state != open {
 		p.Unsent++
 		return
 	}
-	m := Marker{Run: l.job.Run, Stream: int32(l.job.room(int(i))), Number: p.Counts[i], Due: due / 1000}
+	m := Marker{Run: l.job.Run, Stream: int32(l.job.First) + i, Number: p.Counts[i], Due: due / 1000}
 	p.text = messageText(p.text[:0], m, size)
 	p.frame = ws.AppendMaskedFrame(p.frame[:0], ws.OpText, mask, l.job.wrap(p.text, int(i)))
 	if !l.write(i, p.frame) {
@@ -66,4 +66,7 @@ func (l *loop) send(i int32, due int64, size int) {
 	}
 	p.Counts[i]++
 	p.total++
+	if due >= l.window.Measure {
+		p.Measured++
+	}
 }

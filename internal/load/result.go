@@ -12,6 +12,7 @@ type Result struct {
 	URLs            []string `json:"urls"`
 	Connections     int      `json:"connections"`
 	Rooms           int      `json:"rooms"`
+	Publishers      int      `json:"publishers_per_room"`
 	Rate            float64  `json:"rate,omitempty"`
 	Size            int      `json:"size,omitempty"`
 	TraceMessages   int      `json:"trace_messages,omitempty"`
@@ -23,12 +24,20 @@ type Result struct {
 	Idle    *Idle    `json:"idle,omitempty"`
 	Traffic *Traffic `json:"traffic,omitempty"`
 
+	// Servers are the processes that were measured, those of one name together.
+	Servers []Use `json:"servers,omitempty"`
+
 	// Closed counts connections that ended before the end, and Reason is why the first did. Stalled counts readers that did not
-	// read, and Dropped those of them that the server ended.
+	// read; they are part of no other count. The server ended Dropped of them; when the others read at last, CaughtUp got all
+	// messages and Skipped did not, by Missed messages in all.
 	Closed  int    `json:"closed"`
 	Reason  string `json:"reason,omitempty"`
 	Stalled int    `json:"stalled"`
 	Dropped int    `json:"dropped"`
+
+	CaughtUp int   `json:"caught_up,omitempty"`
+	Skipped  int   `json:"skipped,omitempty"`
+	Missed   int64 `json:"missed,omitempty"`
 }
 
 // Connect is how the readers connected: from the first attempt to the last answer.
@@ -58,6 +67,8 @@ type Idle struct {
 // latency the measured time alone.
 type Traffic struct {
 	Sent int64 `json:"sent"`
+	// MeasuredMessages were due while measuring.
+	MeasuredMessages int64 `json:"measured_messages"`
 	// Unsent counts messages that the server did not take in time: they were due, but never left the generator.
 	Unsent int64 `json:"unsent"`
 	Account
@@ -67,9 +78,13 @@ type Traffic struct {
 	// Late is how much after its time a message was sent, the generator's own share of the latency.
 	Late Quantiles `json:"late"`
 	// ServerCPUus is the server's CPU time per delivery, deliveries to publishers (Echoes) included.
-	ServerCPUus      float64 `json:"server_cpu_us_per_delivery,omitempty"`
+	ServerCPUus float64 `json:"server_cpu_us_per_delivery,omitempty"`
+	// ServerCPUusPerMessage is the same for each message sent.
+	ServerCPUusPerMessage float64 `json:"server_cpu_us_per_message,omitempty"`
+
 	ServerCPUPercent float64 `json:"server_cpu_percent,omitempty"`
 	GeneratorCPUus   float64 `json:"generator_cpu_us_per_delivery"`
+	GeneratorPercent float64 `json:"generator_cpu_percent"`
 	Echoes           int64   `json:"echoes,omitempty"`
 	// OthersPercent of a processor was used by neither: interrupts, and processes that should not have run meanwhile.
 	OthersPercent float64 `json:"others_cpu_percent,omitempty"`
@@ -87,7 +102,8 @@ type Quantiles struct {
 	Max float64 `json:"max_ms"`
 }
 
-func quantiles(h *Histogram) Quantiles {
+// Quantiles are those of h that results tell.
+func (h *Histogram) Quantiles() Quantiles {
 	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 	return Quantiles{ms(h.Quantile(0.5)), ms(h.Quantile(0.9)), ms(h.Quantile(0.99)), ms(h.Max())}
 }
@@ -130,7 +146,8 @@ func (r *Result) WriteTable(w io.Writer) error {
 		r.writeTraffic(p, t)
 	}
 	if r.Stalled > 0 {
-		p.row("stalled", "%d did not read, %d of them were ended by the server", r.Stalled, r.Dropped)
+		p.row("stalled", "%d did not read: %d were ended by the server, %d caught up at the end, %d had missed %d messages",
+			r.Stalled, r.Dropped, r.CaughtUp, r.Skipped, r.Missed)
 	}
 	if r.Closed > 0 {
 		p.row("closed", "%d connections ended early; the first: %s", r.Closed, r.Reason)
@@ -150,7 +167,13 @@ func (r *Result) writeTraffic(p *printer, t *Traffic) {
 	p.row("latency", "%v", t.Latency)
 	p.row("sent late", "%v", t.Late)
 	if t.ServerCPUus > 0 {
-		p.row("server CPU", "%.3f µs per delivery, %.0f %% of a processor", t.ServerCPUus, t.ServerCPUPercent)
+		p.row("server CPU", "%.3f µs per delivery, %.0f µs per message, %.0f %% of a processor", t.ServerCPUus, t.ServerCPUusPerMessage,
+			t.ServerCPUPercent)
+		if len(r.Servers) > 1 {
+			for _, u := range r.Servers {
+				p.row("", "%s: %.0f %%", u.Name, u.CPUPercent)
+			}
+		}
 	}
 	p.row("generator", "%.3f µs of CPU per delivery", t.GeneratorCPUus)
 	if t.ServerCPUus > 0 {

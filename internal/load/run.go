@@ -9,6 +9,8 @@ import (
 	"io"
 	"sync"
 	"time"
+
+	"barrage/internal/machine"
 )
 
 // Process is a worker that was started: another process that calls Work, or a goroutine.
@@ -54,9 +56,9 @@ func Run(ctx context.Context, plan Plan, o Options) (Result, error) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	r := &run{
-		Plan: p, Options: o, clock: newClock(), events: make(chan told), ctx: ctx,
+		Plan: p, Options: o, clock: newClock(), events: make(chan told), ctx: ctx, usage: newUsage(p.Servers),
 		result: Result{
-			URLs: p.URLs, Connections: p.Connections, Rooms: p.Rooms, Rate: p.Rate, Size: p.Size, TraceMessages: len(p.Trace),
+			URLs: p.URLs, Connections: p.Connections, Rooms: p.Rooms, Publishers: p.Publishers, Rate: p.Rate, Size: p.Size, TraceMessages: len(p.Trace),
 			Processes: len(readers) + len(publishers),
 		},
 	}
@@ -72,6 +74,7 @@ type run struct {
 	ctx    context.Context
 	clock  clock
 	events chan told
+	usage  *usage
 	result Result
 
 	members            []*member
@@ -105,7 +108,7 @@ func (r *run) all(readers, publishers []Job) error {
 		return err
 	}
 	if !r.sends() {
-		return r.gather(&finish{Sent: make([]int32, r.Rooms)})
+		return r.gather(&finish{Sent: make([]int32, r.Rooms*r.Publishers)})
 	}
 	r.enter("connecting publishers", 0)
 	if err := r.tell(r.publisher, order{Connect: true}); err != nil {
@@ -267,13 +270,13 @@ func (r *run) sleep(until int64) error {
 
 // connect opens the readers' connections, lets them rest, and measures both.
 func (r *run) connect() error {
-	before, kind, err := memory(r.ServerPIDs)
+	before, err := r.usage.takeMemory()
 	if err != nil {
-		return fmt.Errorf("the server's memory: %w", err)
+		return err
 	}
-	cpu, err := spent(r.ServerPIDs)
+	cpu, err := r.usage.takeCPU()
 	if err != nil {
-		return fmt.Errorf("the server's CPU time: %w", err)
+		return err
 	}
 	r.enter("connecting", 0)
 	if err := r.tell(r.readers, order{Connect: true}); err != nil {
@@ -283,11 +286,11 @@ func (r *run) connect() error {
 	if err != nil {
 		return err
 	}
-	after, err := spent(r.ServerPIDs)
+	after, err := r.usage.takeCPU()
 	if err != nil {
 		return err
 	}
-	r.result.Connect = connectOf(events, r.Connections, after-cpu)
+	r.result.Connect = connectOf(events, r.Connections, sum(after)-sum(cpu))
 	idle := max(r.Idle, r.Settle)
 	if r.Idle > r.Settle { // what the last joins still cost is no idleness
 		r.enter("settling", r.Settle)
@@ -296,7 +299,7 @@ func (r *run) connect() error {
 		}
 		idle = r.Idle
 	}
-	return r.idle(idle, before, kind)
+	return r.idle(idle, before)
 }
 
 func connectOf(events []event, connections int, cpu time.Duration) Connect {
@@ -309,37 +312,40 @@ func connectOf(events []event, connections int, cpu time.Duration) Connect {
 	}
 	c.Seconds = time.Duration(last - first).Seconds()
 	c.PerSecond = float64(connections) / max(c.Seconds, 1e-6)
-	c.Took = quantiles(&took)
+	c.Took = took.Quantiles()
 	c.ServerCPUsec = cpu.Seconds()
 	c.ServerCPUus = float64(cpu.Microseconds()) / float64(connections)
 	return c
 }
 
 // idle leaves the connections alone for d.
-func (r *run) idle(d time.Duration, before int64, kind string) error {
+func (r *run) idle(d time.Duration, before []int64) error {
 	r.enter("idle", d)
-	from, err := spent(r.ServerPIDs)
+	from, err := r.usage.takeCPU()
 	if err != nil {
 		return err
 	}
 	if err := r.sleep(r.clock.now() + int64(d)); err != nil {
 		return err
 	}
-	if len(r.ServerPIDs) == 0 {
+	if len(r.Servers) == 0 {
 		return nil
 	}
-	to, err := spent(r.ServerPIDs)
+	to, err := r.usage.takeCPU()
 	if err != nil {
 		return err
 	}
-	now, _, err := memory(r.ServerPIDs)
+	now, err := r.usage.takeMemory()
 	if err != nil {
 		return err
 	}
 	r.result.Idle = &Idle{
-		Seconds: d.Seconds(), Memory: kind, BytesBefore: before, Bytes: now,
-		BytesPerConnection: float64(now-before) / float64(r.Connections), CPUPercent: 100 * (to - from).Seconds() / d.Seconds(),
+		Seconds: d.Seconds(), Memory: r.usage.kind, BytesBefore: sum(before), Bytes: sum(now),
+		BytesPerConnection: float64(sum(now)-sum(before)) / float64(r.Connections),
+		CPUPercent:         100 * (sum(to) - sum(from)).Seconds() / d.Seconds(),
 	}
+	r.usage.idle(before, now, from, to, d)
+	r.result.Servers = r.usage.groups
 	return nil
 }
 
@@ -355,19 +361,23 @@ func (r *run) traffic() error {
 	if err := r.sleep(w.Measure); err != nil {
 		return err
 	}
-	from, err := spent(r.ServerPIDs)
+	from, err := r.usage.takeCPU()
 	if err != nil {
-		return fmt.Errorf("the server's CPU time: %w", err)
+		return err
 	}
-	began, busy := r.clock.now(), machineBusy()
+	began, busy := r.clock.now(), machine.Busy().Busy
 	if err := r.sleep(w.To); err != nil {
 		return err
 	}
-	to, err := spent(r.ServerPIDs)
+	to, err := r.usage.takeCPU()
 	if err != nil {
-		return fmt.Errorf("the server's CPU time: %w", err)
+		return err
 	}
-	r.result.Traffic = &Traffic{machine: machineBusy() - busy}
+	wall := time.Duration(r.clock.now() - began)
+	r.result.Traffic = &Traffic{machine: machine.Busy().Busy - busy}
+	if err := r.usage.busy(from, to, wall); err != nil {
+		return err
+	}
 	r.result.WarmupSeconds, r.result.MeasuredSeconds = r.Warmup.Seconds(), r.Duration.Seconds()
 	f, err := r.counts()
 	if err != nil {
@@ -378,7 +388,7 @@ func (r *run) traffic() error {
 	if err := r.gather(f); err != nil {
 		return err
 	}
-	r.result.Traffic.cost(to-from, time.Duration(w.To-began))
+	r.result.Traffic.cost(sum(to)-sum(from), wall)
 	return nil
 }
 
@@ -389,7 +399,7 @@ func (r *run) counts() (*finish, error) {
 			return nil, err
 		}
 	}
-	f := &finish{Sent: make([]int32, r.Rooms)}
+	f := &finish{Sent: make([]int32, r.Rooms*r.Publishers)}
 	var late Histogram
 	t := r.result.Traffic
 	for _, s := range r.sent {
@@ -398,9 +408,10 @@ func (r *run) counts() (*finish, error) {
 			t.Sent += int64(n)
 		}
 		t.Unsent += s.Unsent
+		t.MeasuredMessages += s.Measured
 		late.Merge(&s.Late)
 	}
-	t.Late = quantiles(&late)
+	t.Late = late.Quantiles()
 	return f, nil
 }
 
@@ -426,6 +437,9 @@ func (res *Result) add(events []event) {
 		res.Reason = or(res.Reason, o.Reason)
 		res.Stalled += o.Stalled
 		res.Dropped += o.Dropped
+		res.CaughtUp += o.CaughtUp
+		res.Skipped += o.Skipped
+		res.Missed += o.Missed
 		if t := res.Traffic; t != nil {
 			t.add(o.Account)
 			t.measured += o.Measured
@@ -435,7 +449,7 @@ func (res *Result) add(events []event) {
 		}
 	}
 	if t := res.Traffic; t != nil {
-		t.Latency = quantiles(&latency)
+		t.Latency = latency.Quantiles()
 		t.DeliveriesPerSecond = float64(t.measured) / res.MeasuredSeconds
 	}
 }
@@ -444,7 +458,9 @@ func (res *Result) add(events []event) {
 func (t *Traffic) cost(server, wall time.Duration) {
 	deliveries := float64(max(1, t.measured+t.Echoes))
 	t.ServerCPUus = float64(server.Microseconds()) / deliveries
+	t.ServerCPUusPerMessage = float64(server.Microseconds()) / float64(max(1, t.MeasuredMessages))
 	t.ServerCPUPercent = 100 * server.Seconds() / wall.Seconds()
+	t.GeneratorPercent = 100 * t.generator.Seconds() / wall.Seconds()
 	t.GeneratorCPUus = float64(t.generator.Microseconds()) / deliveries
 	if server > 0 {
 		t.OthersPercent = max(0, 100*(t.machine-server-t.generator).Seconds()/wall.Seconds())

@@ -107,7 +107,7 @@ func TestEveryDeliveryIsCounted(t *testing.T) {
 	url := startHub(t, nil)
 	r, err := runHere(t, Plan{
 		URLs: []string{url}, PublishURLs: []string{url + "?echo=0"}, Connections: 40, Rooms: 4, Rate: 200, Size: 100,
-		Duration: 300 * time.Millisecond, Warmup: 100 * time.Millisecond, ServerPIDs: []int{os.Getpid()},
+		Duration: 300 * time.Millisecond, Warmup: 100 * time.Millisecond, Servers: []Server{{"hub", os.Getpid()}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -127,7 +127,7 @@ func TestEveryDeliveryIsCounted(t *testing.T) {
 func TestRoomsHearWhatIsWrapped(t *testing.T) {
 	url := startHub(t, nil)
 	r, err := runHere(t, Plan{
-		URLs: []string{url}, Connections: 10, Rate: 100, Duration: 200 * time.Millisecond, Wrap: `["{room}","{text}"]`, Hello: "hello",
+		URLs: []string{url}, Connections: 10, Rate: 100, Duration: 200 * time.Millisecond, Wrap: `["{room}","{text}"]`, Hello: "hello", PublishHello: "~!~ I publish",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -192,8 +192,52 @@ func TestStalledReadersAreLeftOut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.Stalled != 2 || r.Traffic.Expected != 80 || r.Traffic.Received != 80 {
+	if r.Stalled != 2 || r.Traffic.Expected != 80 || r.Traffic.Received != 80 || !r.Flawless() {
 		t.Errorf("10 messages are expected at the 8 that read, got %d stalled, %+v", r.Stalled, r.Traffic)
+	}
+	if r.CaughtUp != 2 || r.Skipped != 0 || r.Dropped != 0 || r.Missed != 0 {
+		t.Errorf("those that stalled find everything at the end, got %+v", r)
+	}
+}
+
+func TestStalledReadersThatMissedSomething(t *testing.T) {
+	url := startHub(t, func(n int, text []byte) [][]byte {
+		if n == 4 {
+			return nil
+		}
+		return [][]byte{text}
+	})
+	r, err := runHere(t, Plan{
+		URLs: []string{url}, Connections: 10, Rate: 50, Duration: 200 * time.Millisecond, Stall: 0.2, Drain: 100 * time.Millisecond,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Traffic.Lost != 8 || r.CaughtUp != 0 || r.Skipped != 2 || r.Missed != 2 {
+		t.Errorf("what is lost is lost for readers, and missed by the 2 that stalled, got %+v, %+v", r, r.Traffic)
+	}
+}
+
+func TestSeveralPublishersOfARoomAreStreamsOfTheirOwn(t *testing.T) {
+	r, err := runHere(t, Plan{
+		URLs: []string{startHub(t, nil)}, Connections: 20, Rooms: 2, Publishers: 3, Rate: 120, Duration: 200 * time.Millisecond, ConnectRate: 500,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Traffic.Sent != 24 || r.Traffic.Account != (Account{Expected: 240, Received: 240}) || !r.Flawless() {
+		t.Errorf("24 messages by 3 publishers for each room reach 10 members each, got %+v", r.Traffic)
+	}
+	if r.Connect.Seconds < 0.03 {
+		t.Errorf("20 connections at 500 a second take 40 ms, got %g s", r.Connect.Seconds)
+	}
+	targets := map[[2]int]int{}
+	job := Job{Count: 6, Rooms: 2, Publishers: 3, Targets: make([]Target, 2), Publish: &Schedule{}}
+	for i := range 6 {
+		targets[[2]int{job.room(i), job.target(i)}]++
+	}
+	if len(targets) != 4 {
+		t.Errorf("the publishers of each room are spread over both servers, got %v", targets)
 	}
 }
 
@@ -208,7 +252,7 @@ func TestWhatCannotBeDone(t *testing.T) {
 		"refused":        {Plan{URLs: []string{"ws" + strings.TrimPrefix(refusing.URL, "http")}}, "404 Not Found"},
 		"TLS":            {Plan{URLs: []string{"wss://127.0.0.1/"}}, "TLS"},
 		"no URL":         {Plan{}, "there is no URL"},
-		"no process":     {Plan{URLs: []string{"ws://127.0.0.1:1/"}, ServerPIDs: []int{1 << 30}}, "the server's memory"},
+		"no process":     {Plan{URLs: []string{"ws://127.0.0.1:1/"}, Servers: []Server{{"server", 1 << 30}}}, "the server's memory"},
 	} {
 		tc.plan.Connections, tc.plan.OpenFor = 3, 200*time.Millisecond
 		if _, err := runHere(t, tc.plan); err == nil || !strings.Contains(err.Error(), tc.want) {

@@ -127,8 +127,8 @@ func sibling(a, b string) bool {
 
 func TestImportsPointDown(t *testing.T) {
 	for _, s := range sources(t) {
-		if s.test || within(s.pkg, "test") || within(s.pkg, "internal") || strings.HasSuffix(s.pkg, "test") {
-			continue // tests and test kits may look everywhere
+		if s.test || within(s.pkg, "test") || within(s.pkg, "bench") || within(s.pkg, "internal") || strings.HasSuffix(s.pkg, "test") {
+			continue // tests, test kits and benchmarks may look everywhere
 		}
 		for _, spec := range s.file.Imports {
 			path, err := strconv.Unquote(spec.Path.Value)

@@ -56,6 +56,16 @@ func (r *Redis) Addr() string { return r.addr }
 // URL is the server's address as a broker URL.
 func (r *Redis) URL() string { return "redis://" + r.addr }
 
+// PID is the number of the server's process; 0 while it does not run.
+func (r *Redis) PID() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.cmd == nil {
+		return 0
+	}
+	return r.cmd.Process.Pid
+}
+
 // Close ends the server and removes its files.
 func (r *Redis) Close() error {
 	err := r.Kill()

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"barrage/internal/load"
 	"barrage/internal/testserver"
 )
 
@@ -35,8 +36,8 @@ type findings struct {
 	Reconnects int            `json:"reconnects"`
 	Bytes      uint64         `json:"bytes"`
 	Nodes      map[string]int `json:"nodes"` // first welcomes by node
-	Latency    histogram      `json:"latency"`
-	Pauses     histogram      `json:"pauses"`
+	Latency    load.Histogram `json:"latency"`
+	Pauses     load.Histogram `json:"pauses"`
 }
 
 // listeners is one process of the audience, seen from outside.

@@ -126,7 +126,7 @@ func (m *member) message(offset uint64, stored int64, now time.Time) {
 		return
 	}
 	m.state.Deliveries++
-	m.state.Latency.add(now.Sub(time.UnixMilli(stored)))
+	m.state.Latency.Add(now.Sub(time.UnixMilli(stored)))
 }
 
 func (m *member) welcome(line []byte, now time.Time) {
@@ -138,7 +138,7 @@ func (m *member) welcome(line []byte, now time.Time) {
 		m.state.Nodes[string(node)]++
 	} else if !m.lost.IsZero() {
 		m.state.Reconnects++
-		m.state.Pauses.add(now.Sub(m.lost))
+		m.state.Pauses.Add(now.Sub(m.lost))
 	}
 	m.lost = time.Time{}
 }

@@ -47,7 +47,7 @@ func TestMemberAccountsForEveryOffsetInAnySplit(t *testing.T) {
 			m.epoch != "e1" || state.Nodes["b"] != 1 || state.Errors != 0 {
 			t.Fatalf("in pieces of %d: 4 deliveries, 1 late, 1 repeated, 3 and 6 missing: got %+v, missing %d, %d pongs", split, state, m.missed(6), pongs)
 		}
-		if ms := state.Latency.quantile(0.5); ms < 7 || ms > 8 {
+		if ms := state.Latency.Quantile(0.5).Milliseconds(); ms < 7 || ms > 8 {
 			t.Fatalf("the latency is taken from the message's time: got %d ms", ms)
 		}
 	}

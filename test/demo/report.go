@@ -7,28 +7,19 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+
+	"barrage/internal/load"
+	"barrage/internal/machine"
 )
-
-// quantiles are milliseconds.
-type quantiles struct {
-	P50 int `json:"p50_ms"`
-	P90 int `json:"p90_ms"`
-	P99 int `json:"p99_ms"`
-	Max int `json:"max_ms"`
-}
-
-func (h *histogram) quantiles() quantiles {
-	return quantiles{h.quantile(0.5), h.quantile(0.9), h.quantile(0.99), int(h.most.Milliseconds())}
-}
 
 // report is the outcome, as --json prints it.
 type report struct {
-	Machine     machine `json:"machine"`
-	Trace       string  `json:"trace"`
-	Speed       float64 `json:"speed"`
-	Seconds     float64 `json:"seconds"`
-	Nodes       int     `json:"nodes"`
-	Subscribers int     `json:"subscribers"`
+	Machine     machine.Description `json:"machine"`
+	Trace       string              `json:"trace"`
+	Speed       float64             `json:"speed"`
+	Seconds     float64             `json:"seconds"`
+	Nodes       int                 `json:"nodes"`
+	Subscribers int                 `json:"subscribers"`
 	// OnNodes is how many subscribers were on each node at the start.
 	OnNodes map[string]int `json:"on_nodes"`
 	// Killed is the node that was killed; empty for none.
@@ -47,9 +38,9 @@ type report struct {
 
 	Reconnects int `json:"reconnects"`
 	// Pause is from the loss of a connection to the welcome on the next one.
-	Pause quantiles `json:"pause"`
+	Pause load.Quantiles `json:"pause"`
 	// Latency is from the time that the journal gave the message to its arrival at a subscriber.
-	Latency quantiles `json:"latency"`
+	Latency load.Quantiles `json:"latency"`
 
 	// CPU is the time that processes used during the replay, in seconds.
 	CPU         usage  `json:"cpu_seconds"`
@@ -57,7 +48,7 @@ type report struct {
 	// Replay is what barrage replay reported.
 	Replay map[string]any `json:"replay"`
 
-	latency, pauses histogram
+	latency, pauses load.Histogram
 }
 
 // add counts what one process of the audience found.
@@ -70,8 +61,8 @@ func (r *report) add(f *findings) {
 	r.Errors += f.Errors
 	r.Bytes += f.Bytes
 	r.Reconnects += f.Reconnects
-	r.latency.merge(f.Latency)
-	r.pauses.merge(f.Pauses)
+	r.latency.Merge(&f.Latency)
+	r.pauses.Merge(&f.Pauses)
 	if r.OnNodes == nil {
 		r.OnNodes = map[string]int{}
 	}
@@ -81,7 +72,7 @@ func (r *report) add(f *findings) {
 }
 
 func (r *report) summarise() {
-	r.Latency, r.Pause = r.latency.quantiles(), r.pauses.quantiles()
+	r.Latency, r.Pause = r.latency.Quantiles(), r.pauses.Quantiles()
 }
 
 // verdict is an error unless every subscriber had every message once and in order.
@@ -102,7 +93,7 @@ func (r *report) verdict() error {
 func (r *report) table(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	row := func(name, format string, args ...any) { fmt.Fprintf(t, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
-	row("machine", "%s, %d cores, %s, %s", r.Machine.CPU, r.Machine.Cores, r.Machine.Kernel, r.Machine.Go)
+	row("machine", "%v", r.Machine)
 	row("messages", "%d in %.0f s", r.Messages, r.Seconds)
 	row("subscribers", "%d on %d nodes (%s)", r.Subscribers, r.Nodes, list(r.OnNodes, "%s %d"))
 	row("deliveries", "%d of %d", r.Deliveries, r.Expected)
@@ -115,9 +106,9 @@ func (r *report) table(w io.Writer) error {
 	}
 	if r.Killed != "" {
 		row("node killed", "%s; %d subscribers came back", r.Killed, r.Reconnects)
-		row("pause", "p50 %d ms, p99 %d ms, max %d ms", r.Pause.P50, r.Pause.P99, r.Pause.Max)
+		row("pause", "%v", r.Pause)
 	}
-	row("latency", "p50 %d ms, p90 %d ms, p99 %d ms, max %d ms", r.Latency.P50, r.Latency.P90, r.Latency.P99, r.Latency.Max)
+	row("latency", "%v", r.Latency)
 	row("CPU seconds", "%s", list(r.CPU, "%s %.1f"))
 	row("machine busy", "%s", r.MachineBusy)
 	return t.Flush()

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"barrage/internal/machine"
 	"barrage/internal/testserver"
 	"barrage/test"
 )
@@ -26,10 +27,10 @@ type stage struct {
 	cluster  *testserver.NodeCluster
 	audience []*listeners
 	player   *exec.Cmd
-	said     bytes.Buffer // standard output of the player; read after it ended
-	played   chan error   // how the player ended
-	used     usage        // at the start of the replay
-	busy     [2]cpuTimes  // of the machine, at start and end
+	said     bytes.Buffer     // standard output of the player; read after it ended
+	played   chan error       // how the player ended
+	used     usage            // at the start of the replay
+	busy     [2]machine.Times // of the machine, at start and end
 }
 
 // errInterrupted ends the demonstration early.
@@ -49,7 +50,7 @@ func (st *stage) play() (*report, error) {
 	if err := st.openAudience(); err != nil {
 		return nil, err
 	}
-	r := &report{Machine: thisMachine(), Trace: st.Trace, Subscribers: st.Subscribers, Nodes: st.Nodes, Speed: st.Speed}
+	r := &report{Machine: machine.Describe(), Trace: st.Trace, Subscribers: st.Subscribers, Nodes: st.Nodes, Speed: st.Speed}
 	started := time.Now()
 	if err := st.startPlayer(); err != nil {
 		return nil, err
@@ -68,7 +69,7 @@ func (st *stage) play() (*report, error) {
 	if err := json.Unmarshal(lastObject(st.said.Bytes()), &r.Replay); err != nil {
 		st.say("the replay printed no JSON object: %v", err)
 	}
-	st.busy[1] = machineTimes()
+	st.busy[1] = machine.Busy()
 	r.MachineBusy = busyPart(st.busy[0], st.busy[1])
 	r.CPU = st.cpu().minus(st.used)
 	return r, st.collect(r, head)
@@ -132,7 +133,7 @@ func (st *stage) startPlayer() error {
 	st.player = testserver.Command(bin, args...)
 	st.player.Env = testserver.CleanEnv()
 	st.player.Stdout, st.player.Stderr = &st.said, st.progress
-	st.used, st.busy[0] = st.cpu(), machineTimes()
+	st.used, st.busy[0] = st.cpu(), machine.Busy()
 	if err := st.player.Start(); err != nil {
 		return err
 	}
