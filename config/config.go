@@ -36,6 +36,8 @@ type Config struct {
 	Origins []string
 	// TrustedProxies lists addresses and prefixes (CIDR) whose X-Forwarded-For is believed.
 	TrustedProxies []string
+	// DebugEndpoints opens /echo and /debug/pprof/: see the table in settings.go.
+	DebugEndpoints bool
 
 	Limits  Limits
 	History History

@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -47,7 +48,9 @@ type Options struct {
 	Origins []string
 	// TrustedProxies are the peers whose X-Forwarded-For is believed.
 	TrustedProxies []netip.Prefix
-	Log            *slog.Logger
+	// Echo opens /echo, which gives back what it is sent: for suites that test RFC 6455, not for the public.
+	Echo bool
+	Log  *slog.Logger
 }
 
 // Stats counts what a gateway did since the start.
@@ -61,7 +64,7 @@ type Stats struct {
 	Violation atomic.Int64 // connections closed because of what they sent
 }
 
-// Gateway serves /raw/ and /ws/.
+// Gateway serves /raw/ and /ws/, and /echo when it is open.
 type Gateway struct {
 	Options
 	rules  ws.Rules
@@ -70,7 +73,8 @@ type Gateway struct {
 
 	mu      sync.Mutex
 	conns   map[*conn]struct{} // owner: mu
-	pending int                // owner: mu; accepted and not yet in conns
+	pending int                // owner: mu; accepted and not, or not yet, in conns
+	guests  map[*echo]struct{} // owner: mu; a part of those that are pending
 	perAddr map[netip.Addr]int // owner: mu
 	closing bool               // owner: mu
 	empty   chan struct{}      // closed when closing and no connection is left
@@ -84,7 +88,7 @@ func New(o Options) *Gateway {
 	}
 	g := &Gateway{
 		Options: o, rules: ws.Rules{MaxMessage: o.MaxMessage},
-		conns: map[*conn]struct{}{}, perAddr: map[netip.Addr]int{}, empty: make(chan struct{}),
+		conns: map[*conn]struct{}{}, guests: map[*echo]struct{}{}, perAddr: map[netip.Addr]int{}, empty: make(chan struct{}),
 	}
 	g.engine = engine.NewPortable(g.engineOptions())
 	return g
@@ -123,20 +127,20 @@ func (g *Gateway) Stats() *Stats { return &g.stats }
 func (g *Gateway) Connections() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return len(g.conns)
+	return len(g.conns) + len(g.guests)
 }
 
 // formats by the first part of the path.
 var formats = map[string]int{"/raw/": session.Raw, "/ws/": session.JSON}
 
-// Handles says whether a request is for the gateway, by its path.
-func Handles(r *http.Request) bool {
+// Handles says whether a request is for the gateway, by its path. It implements engine.Upgrader.
+func (g *Gateway) Handles(r *http.Request) bool {
 	for prefix := range formats {
 		if strings.HasPrefix(r.URL.EscapedPath(), prefix) {
 			return true
 		}
 	}
-	return false
+	return g.echoes(r)
 }
 
 // target is what a request asks for.
@@ -170,6 +174,7 @@ func parse(r *http.Request) (t target, err error) {
 // admission is a request that may become a connection. It is counted until its connection is released.
 type admission struct {
 	target
+	echo bool // the target is an echo instead
 	key  string
 	addr netip.Addr
 }
@@ -180,8 +185,10 @@ func (g *Gateway) admit(r *http.Request) (a admission, err error) {
 	if err != nil {
 		return a, err
 	}
-	if a.target, err = parse(r); err != nil {
-		return a, &ws.HandshakeError{Status: http.StatusBadRequest, Message: err.Error()}
+	if a.echo = g.echoes(r); !a.echo {
+		if a.target, err = parse(r); err != nil {
+			return a, &ws.HandshakeError{Status: http.StatusBadRequest, Message: err.Error()}
+		}
 	}
 	if !ws.OriginAllowed(up.Origin, up.Host, g.Origins) {
 		return a, &ws.HandshakeError{Status: http.StatusForbidden, Message: fmt.Sprintf("pages of the origin %q may not connect here; add it to the setting origins", up.Origin)}
@@ -190,9 +197,6 @@ func (g *Gateway) admit(r *http.Request) (a admission, err error) {
 	return a, g.count(a.addr)
 }
 
-// Handles implements engine.Upgrader.
-func (g *Gateway) Handles(r *http.Request) bool { return Handles(r) }
-
 // Upgrade implements engine.Upgrader.
 func (g *Gateway) Upgrade(r *http.Request) (refusal []byte, open func(engine.Socket) engine.Handler) {
 	a, err := g.admit(r)
@@ -200,7 +204,7 @@ func (g *Gateway) Upgrade(r *http.Request) (refusal []byte, open func(engine.Soc
 		return g.refusal(err).AppendTo(nil), nil
 	}
 	g.stats.Accepted.Add(1)
-	return nil, func(s engine.Socket) engine.Handler { return g.open(s, a) }
+	return nil, g.opener(a)
 }
 
 // ServeHTTP upgrades a request that net/http has read, or says why not.
@@ -245,7 +249,7 @@ func (g *Gateway) upgrade(w http.ResponseWriter, a admission) error {
 		return err
 	}
 	g.stats.Accepted.Add(1)
-	g.engine.Serve(netConn, buffered(rw.Reader), func(s engine.Socket) engine.Handler { return g.open(s, a) })
+	g.engine.Serve(netConn, buffered(rw.Reader), g.opener(a))
 	return nil
 }
 
@@ -302,7 +306,16 @@ func (g *Gateway) count(addr netip.Addr) error {
 	return nil
 }
 
-// open makes the connection of an admitted request.
+// opener makes the connection of an admitted request, once.
+func (g *Gateway) opener(a admission) func(engine.Socket) engine.Handler {
+	open := g.open
+	if a.echo {
+		open = g.openEcho
+	}
+	return func(s engine.Socket) engine.Handler { return open(s, a) }
+}
+
+// open makes the connection of an admitted request for a channel.
 func (g *Gateway) open(socket engine.Socket, a admission) engine.Handler {
 	c := &conn{gateway: g, socket: socket, addr: a.addr, asm: ws.NewAssembler(&g.rules)}
 	c.heard.Store(time.Now().UnixNano())
@@ -359,8 +372,12 @@ func (g *Gateway) Shutdown(ctx context.Context) {
 	for c := range g.conns {
 		all = append(all, c)
 	}
+	guests := slices.Collect(maps.Keys(g.guests))
 	g.checkEmpty()
 	g.mu.Unlock()
+	for _, e := range guests {
+		e.end(proto.CloseShutdown)
+	}
 	g.drain(ctx, all)
 	select {
 	case <-g.empty:

@@ -54,6 +54,9 @@ func runServe(ctx context.Context, cfg config.Config, out io.Writer, log *slog.L
 	if err != nil {
 		return errors.Join(err, s.close())
 	}
+	if cfg.DebugEndpoints {
+		s.log.Warn("the debug endpoints /echo and /debug/pprof/ are open to everyone who can connect")
+	}
 	failed := make(chan error, 1)
 	go func() { failed <- s.http.Serve(rest) }()
 	greet(out, cfg, listener.Addr())
@@ -121,6 +124,7 @@ func (s *server) open(ctx context.Context) error {
 		MaxMessage: limits.Message, MaxConnections: limits.Connections, MaxPerAddress: limits.ConnectionsPerAddress,
 		Ping: limits.Ping, Pong: limits.Pong, Write: limits.Write,
 		Origins: s.cfg.Origins, TrustedProxies: prefixes(s.cfg.TrustedProxies),
+		Echo: s.cfg.DebugEndpoints,
 	})
 	s.api = httpapi.New(n, metrics.New(n, s.gateway, appends))
 	s.http = &http.Server{
@@ -176,9 +180,12 @@ func prefixes(list []string) (out []netip.Prefix) {
 func (s *server) handler() http.Handler {
 	mux := http.NewServeMux()
 	s.api.Register(mux)
+	if s.cfg.DebugEndpoints {
+		httpapi.RegisterProfiles(mux)
+	}
 	mux.Handle("/", web.Handler())
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if gateway.Handles(r) {
+		if s.gateway.Handles(r) {
 			s.gateway.ServeHTTP(w, r)
 			return
 		}
