@@ -109,3 +109,41 @@ func TestNamesOfCasesDiffer(t *testing.T) {
 		}
 	}
 }
+
+func TestHandshakes(t *testing.T) {
+	onEach(t, func(t *testing.T, target Target) {
+		for _, h := range Handshakes() {
+			length := len(h.Text(target))
+			if err := h.Run(t.Context(), target); err != nil {
+				t.Errorf("%s: %v", h.Name, err)
+			}
+			if err := h.Run(t.Context(), target, length/3, length-3, length-1, length, length+1); err != nil {
+				t.Errorf("%s, in pieces: %v", h.Name, err)
+			}
+		}
+		t.Logf("%d handshakes", len(Handshakes()))
+	})
+}
+
+func TestAHandshakeMayBeSplitAnywhere(t *testing.T) {
+	onEach(t, func(t *testing.T, target Target) {
+		for _, h := range Handshakes() {
+			switch h.Name {
+			case "a good request", "lines that end with LF", "two keys", "a request after one for a page":
+			default:
+				continue
+			}
+			length := len(h.Text(target))
+			every := make([]int, length)
+			for cut := range length {
+				every[cut] = cut
+				if err := h.Run(t.Context(), target, cut); err != nil {
+					t.Errorf("%s, split at byte %d: %v", h.Name, cut, err)
+				}
+			}
+			if err := h.Run(t.Context(), target, every...); err != nil {
+				t.Errorf("%s, byte by byte: %v", h.Name, err)
+			}
+		}
+	})
+}
