@@ -26,6 +26,9 @@ type Options struct {
 	Portable bool
 	// Gateway is passed on; its Node, Backend, Writers and, when there is none, Log are filled in.
 	Gateway gateway.Options
+	// Retention and Linger are as in node.Options.
+	Retention journal.Retention
+	Linger    time.Duration
 	// Handshake is how long a request may take to arrive; 0 means 10 s.
 	Handshake time.Duration
 }
@@ -54,6 +57,7 @@ func Start(o Options) (*Server, error) {
 	var err error
 	s.Node, err = node.New(node.Options{
 		Name: "test", Journal: s.journal, Codecs: session.Codecs(), Writers: 2,
+		Retention: o.Retention, Trim: 100 * time.Millisecond, Linger: o.Linger,
 		OpenBroker: func(_ string, h broker.Handler) (broker.Broker, error) { return local.Open(h), nil },
 	})
 	if err != nil {
