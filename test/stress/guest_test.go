@@ -170,8 +170,10 @@ func (g *guest) stall(c *net.TCPConn) {
 	var out bytes.Buffer
 	out.WriteString(g.request(path))
 	for range g.rnd.IntN(200) {
-		out.Write(g.frame(ws.OpText, `{"history":{"limit":1000}}`))
-		out.Write(g.frame(ws.OpText, `{"publish":{"data":"`+strings.Repeat("stall", g.rnd.IntN(200))+`"}}`))
+		if g.rnd.IntN(20) == 0 {
+			out.Write(g.frame(ws.OpText, `{"history":{"limit":1000}}`))
+		}
+		out.Write(g.frame(ws.OpText, `{"publish":{"data":"`+strings.Repeat("stall", g.rnd.IntN(40))+`"}}`))
 	}
 	_ = c.SetWriteDeadline(time.Now().Add(50 * time.Millisecond)) // it may not be read from
 	_, _ = c.Write(out.Bytes())
@@ -181,6 +183,7 @@ func (g *guest) stall(c *net.TCPConn) {
 	}
 	g.pause(most)
 	if g.rnd.IntN(2) == 0 {
+		_ = c.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
 		_, _ = io.CopyN(io.Discard, c, g.rnd.Int64N(1<<20))
 	}
 }

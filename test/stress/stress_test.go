@@ -64,7 +64,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 
 func stress(t *testing.T, portable bool, seed uint64, last time.Duration) {
 	s, err := testnode.Start(testnode.Options{
-		Portable: portable, Retention: journal.Retention{Count: 500}, Linger: time.Millisecond,
+		Portable: portable, Retention: journal.Retention{Count: 300}, Linger: time.Millisecond,
 		Handshake: time.Second,
 		Gateway:   gateway.Options{Echo: true, Ping: 200 * time.Millisecond, Pong: 3 * time.Second, Write: time.Second, MaxMessage: maxMessage},
 	})
