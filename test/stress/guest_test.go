@@ -54,6 +54,7 @@ type guest struct {
 	addr   string
 	rnd    *rand.Rand
 	tally  *tally
+	lazy   bool // some stalls are longer than the node allows
 	ending bool // the node may end at any moment: nothing is demanded
 }
 
@@ -178,8 +179,8 @@ func (g *guest) stall(c *net.TCPConn) {
 	_ = c.SetWriteDeadline(time.Now().Add(50 * time.Millisecond)) // it may not be read from
 	_, _ = c.Write(out.Bytes())
 	most := 100 * time.Millisecond
-	if g.rnd.IntN(20) == 0 {
-		most = 3 * time.Second // longer than the node likes
+	if g.lazy && g.rnd.IntN(20) == 0 {
+		most = 3 * slowness
 	}
 	g.pause(most)
 	if g.rnd.IntN(2) == 0 {

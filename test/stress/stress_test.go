@@ -26,6 +26,8 @@ const (
 	guests = 24
 	// patience is how long a test waits for what must happen.
 	patience = 20 * time.Second
+	// slowness is how long a guest may take no bytes.
+	slowness = 5 * time.Second
 	// growth is how much larger the heap may be after a round than after the first one, in bytes.
 	growth = 8 << 20
 )
@@ -65,8 +67,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 func stress(t *testing.T, portable bool, seed uint64, last time.Duration) {
 	s, err := testnode.Start(testnode.Options{
 		Portable: portable, Retention: journal.Retention{Count: 300}, Linger: time.Millisecond,
-		Handshake: time.Second,
-		Gateway:   gateway.Options{Echo: true, Ping: 200 * time.Millisecond, Pong: 3 * time.Second, Write: time.Second, MaxMessage: maxMessage},
+		Gateway: gateway.Options{Echo: true, Ping: 200 * time.Millisecond, Pong: 5 * time.Second, Write: slowness, MaxMessage: maxMessage},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -81,7 +82,7 @@ func stress(t *testing.T, portable bool, seed uint64, last time.Duration) {
 	rounds := max(2, min(int(last/(5*time.Second)), 100))
 	var first uint64
 	for round := range rounds {
-		w.round(rand.New(rand.NewPCG(seed, uint64(round))), last/time.Duration(rounds))
+		w.round(rand.New(rand.NewPCG(seed, uint64(round))), last/time.Duration(rounds), last > 4*slowness && round%2 == 0)
 		heap := w.settled()
 		if round == 0 {
 			first = heap
@@ -107,12 +108,12 @@ type world struct {
 	tally             tally
 }
 
-// round lets guests visit for a while.
-func (w *world) round(rnd *rand.Rand, d time.Duration) {
+// round lets guests visit for a while. lazy says whether some of them stall for longer than the node allows.
+func (w *world) round(rnd *rand.Rand, d time.Duration, lazy bool) {
 	until := time.Now().Add(d)
 	var wg sync.WaitGroup
 	for range guests {
-		g := &guest{t: w.t, addr: w.server.Addr, rnd: rand.New(rand.NewPCG(rnd.Uint64(), 0)), tally: &w.tally}
+		g := &guest{t: w.t, addr: w.server.Addr, rnd: rand.New(rand.NewPCG(rnd.Uint64(), 0)), tally: &w.tally, lazy: lazy}
 		wg.Go(func() {
 			for time.Now().Before(until) {
 				g.visit()
