@@ -28,8 +28,9 @@ const (
 	patience = 20 * time.Second
 	// slowness is how long a guest may take no bytes.
 	slowness = 5 * time.Second
-	// growth is how much larger the heap may be after a round than after the first one, in bytes.
-	growth = 8 << 20
+	// growth is how much larger the heap may be after a round than after the first one, in bytes: what the node keeps of the
+	// channels on purpose, of which 32 MiB are pages for those who are behind.
+	growth = 48 << 20
 )
 
 // duration is how long both engines are stressed together.
