@@ -3,8 +3,11 @@ package gateway
 import (
 	"bytes"
 	"errors"
+	"maps"
 	"net/http"
 	"net/netip"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -36,10 +39,56 @@ type echo struct {
 	heard  atomic.Int64 // when bytes last arrived, Unix nanoseconds
 }
 
+// guests are the echoes there are. Their gateway counts them among those that are pending.
+type guests struct {
+	mu  sync.Mutex
+	all map[*echo]struct{} // owner: mu
+}
+
+func (s *guests) add(e *echo) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.all == nil {
+		s.all = map[*echo]struct{}{}
+	}
+	s.all[e] = struct{}{}
+}
+
+func (s *guests) remove(e *echo) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.all, e)
+}
+
+func (s *guests) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.all)
+}
+
+// end ends those that there are by now.
+func (s *guests) end(closing proto.Close) {
+	s.mu.Lock()
+	all := slices.Collect(maps.Keys(s.all))
+	s.mu.Unlock()
+	for _, e := range all {
+		e.end(closing)
+	}
+}
+
+// opener makes the connection of an admitted request, once.
+func (g *Gateway) opener(a admission) func(engine.Socket) engine.Handler {
+	open := g.open
+	if a.echo {
+		open = g.openEcho
+	}
+	return func(s engine.Socket) engine.Handler { return open(s, a) }
+}
+
 // echoes says whether a request is for an echo.
 func (g *Gateway) echoes(r *http.Request) bool { return g.Echo && r.URL.EscapedPath() == echoPath }
 
-// openEcho makes the connection of an admitted request. It stays among those that are pending until it is released.
+// openEcho makes the connection of an admitted request for an echo.
 func (g *Gateway) openEcho(socket engine.Socket, a admission) engine.Handler {
 	e := &echo{Socket: socket, gateway: g, addr: a.addr, asm: ws.NewAssembler(&g.rules)}
 	e.heard.Store(time.Now().UnixNano())
@@ -48,8 +97,8 @@ func (g *Gateway) openEcho(socket engine.Socket, a admission) engine.Handler {
 		limit = ws.DefaultMaxMessage
 	}
 	e.out = fanout.NewOutlet(g.Writers, e, echoWindow+limit+2*ws.MaxHeader+ws.MaxControl)
+	g.guests.add(e)
 	g.mu.Lock()
-	g.guests[e] = struct{}{}
 	closing := g.closing
 	g.mu.Unlock()
 	e.send(ws.AppendResponse(nil, a.key, "", nil))
@@ -177,8 +226,6 @@ func (e *echo) Writable() { e.out.Writable() }
 func (e *echo) Closed(error) {
 	e.out.Close()
 	e.gateway.stats.Closed.Add(1)
-	e.gateway.mu.Lock()
-	delete(e.gateway.guests, e)
-	e.gateway.mu.Unlock()
+	e.gateway.guests.remove(e)
 	e.gateway.release(e.addr, nil)
 }

@@ -49,15 +49,15 @@ func TestEchoGivesBackWhatItIsSent(t *testing.T) {
 	eventually(t, "an echo whose client went is released", func() bool {
 		w.gateway.mu.Lock()
 		defer w.gateway.mu.Unlock()
-		return w.gateway.pending == 0 && len(w.gateway.perAddr) == 0 && len(w.gateway.guests) == 0
+		return w.gateway.pending == 0 && len(w.gateway.perAddr) == 0 && w.gateway.guests.count() == 0
 	})
 }
 
 // the echo of the only connection.
 func (w *world) theEcho() *echo {
-	w.gateway.mu.Lock()
-	defer w.gateway.mu.Unlock()
-	for e := range w.gateway.guests {
+	w.gateway.guests.mu.Lock()
+	defer w.gateway.guests.mu.Unlock()
+	for e := range w.gateway.guests.all {
 		return e
 	}
 	return nil

@@ -17,7 +17,6 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -66,6 +65,7 @@ type Stats struct {
 
 // Gateway serves /raw/ and /ws/, and /echo when it is open.
 type Gateway struct {
+	guests guests
 	Options
 	rules  ws.Rules
 	engine engine.Engine
@@ -73,8 +73,7 @@ type Gateway struct {
 
 	mu      sync.Mutex
 	conns   map[*conn]struct{} // owner: mu
-	pending int                // owner: mu; accepted and not, or not yet, in conns
-	guests  map[*echo]struct{} // owner: mu; a part of those that are pending
+	pending int                // owner: mu; accepted and not yet in conns
 	perAddr map[netip.Addr]int // owner: mu
 	closing bool               // owner: mu
 	empty   chan struct{}      // closed when closing and no connection is left
@@ -88,7 +87,7 @@ func New(o Options) *Gateway {
 	}
 	g := &Gateway{
 		Options: o, rules: ws.Rules{MaxMessage: o.MaxMessage},
-		conns: map[*conn]struct{}{}, guests: map[*echo]struct{}{}, perAddr: map[netip.Addr]int{}, empty: make(chan struct{}),
+		conns: map[*conn]struct{}{}, perAddr: map[netip.Addr]int{}, empty: make(chan struct{}),
 	}
 	g.engine = engine.NewPortable(g.engineOptions())
 	return g
@@ -127,7 +126,7 @@ func (g *Gateway) Stats() *Stats { return &g.stats }
 func (g *Gateway) Connections() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return len(g.conns) + len(g.guests)
+	return len(g.conns) + g.guests.count()
 }
 
 // formats by the first part of the path.
@@ -306,16 +305,7 @@ func (g *Gateway) count(addr netip.Addr) error {
 	return nil
 }
 
-// opener makes the connection of an admitted request, once.
-func (g *Gateway) opener(a admission) func(engine.Socket) engine.Handler {
-	open := g.open
-	if a.echo {
-		open = g.openEcho
-	}
-	return func(s engine.Socket) engine.Handler { return open(s, a) }
-}
-
-// open makes the connection of an admitted request for a channel.
+// open makes the connection of an admitted request.
 func (g *Gateway) open(socket engine.Socket, a admission) engine.Handler {
 	c := &conn{gateway: g, socket: socket, addr: a.addr, asm: ws.NewAssembler(&g.rules)}
 	c.heard.Store(time.Now().UnixNano())
@@ -372,12 +362,8 @@ func (g *Gateway) Shutdown(ctx context.Context) {
 	for c := range g.conns {
 		all = append(all, c)
 	}
-	guests := slices.Collect(maps.Keys(g.guests))
 	g.checkEmpty()
 	g.mu.Unlock()
-	for _, e := range guests {
-		e.end(proto.CloseShutdown)
-	}
 	g.drain(ctx, all)
 	select {
 	case <-g.empty:
@@ -393,6 +379,7 @@ const (
 )
 
 func (g *Gateway) drain(ctx context.Context, all []*conn) {
+	g.guests.end(proto.CloseShutdown)
 	burst := drainBurst
 	if deadline, ok := ctx.Deadline(); ok {
 		steps := max(int(time.Until(deadline)/2/drainPace), 1)

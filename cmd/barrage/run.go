@@ -54,9 +54,6 @@ func runServe(ctx context.Context, cfg config.Config, out io.Writer, log *slog.L
 	if err != nil {
 		return errors.Join(err, s.close())
 	}
-	if cfg.DebugEndpoints {
-		s.log.Warn("the debug endpoints /echo and /debug/pprof/ are open to everyone who can connect")
-	}
 	failed := make(chan error, 1)
 	go func() { failed <- s.http.Serve(rest) }()
 	greet(out, cfg, listener.Addr())
@@ -181,6 +178,7 @@ func (s *server) handler() http.Handler {
 	mux := http.NewServeMux()
 	s.api.Register(mux)
 	if s.cfg.DebugEndpoints {
+		s.log.Warn("the debug endpoints /echo and /debug/pprof/ are open to everyone who can connect")
 		httpapi.RegisterProfiles(mux)
 	}
 	mux.Handle("/", web.Handler())
