@@ -36,12 +36,13 @@ type Config struct {
 	Origins []string
 	// TrustedProxies lists addresses and prefixes (CIDR) whose X-Forwarded-For is believed.
 	TrustedProxies []string
-	// DebugEndpoints opens /echo and /debug/pprof/: see the table in settings.go.
-	DebugEndpoints bool
 
 	Limits  Limits
 	History History
 	Log     Log
+
+	// DebugEndpoints opens /echo and /debug/pprof/: see the table in settings.go.
+	DebugEndpoints bool
 }
 
 // Limits bounds what clients may use.

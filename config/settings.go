@@ -109,13 +109,6 @@ var settings = []Setting{
 			"is ignored, because a client could write into it what it likes.",
 		field: func(c *Config) any { return &c.TrustedProxies },
 	}, {
-		Name: "debug_endpoints", Summary: "open /echo and /debug/pprof/, for tests and profiles",
-		Doc: "Opens /echo, a WebSocket that gives back the text and binary messages that it is sent, for suites that test " +
-			"the protocol, and /debug/pprof/, Go's profiles. Nobody but you may reach them: an echo costs as much as its user " +
-			"likes to send, and a profile slows the node down and shows what is in its memory. Leave it off in production, or keep both " +
-			"paths from the public at the proxy.",
-		field: func(c *Config) any { return &c.DebugEndpoints },
-	}, {
 		Name: "limits.message", Hint: "SIZE", Summary: "largest message a client may send",
 		Doc: "The largest message a client may send, 1B to 16MiB. A larger one closes the connection with code 1009. " +
 			"It bounds the memory that one connection can claim.",
@@ -176,6 +169,13 @@ var settings = []Setting{
 		Name: "log.format", Hint: "FORMAT", Summary: "text or json",
 		Doc:   "How log lines are written: text for people, json for machines.",
 		field: func(c *Config) any { return &c.Log.Format },
+	}, {
+		Name: "debug_endpoints", Summary: "open /echo and /debug/pprof/, for tests and profiles",
+		Doc: "Opens /echo, a WebSocket that gives back the text and binary messages that it is sent, for suites that test " +
+			"the protocol, and /debug/pprof/, Go's profiles. Nobody but you may reach them: an echo costs as much as its user " +
+			"likes to send, and a profile slows the node down and shows what is in its memory. Leave it off in production, or keep both " +
+			"paths from the public at the proxy.",
+		field: func(c *Config) any { return &c.DebugEndpoints },
 	},
 }
 

@@ -167,29 +167,6 @@ func TestServePrintsItsAddressesAndKeepsItsHistory(t *testing.T) {
 	again.stop(c)
 }
 
-func TestServeOpensItsDebugEndpointsOnRequest(t *testing.T) {
-	t.Parallel()
-	for _, engine := range []string{"auto", "portable"} {
-		s := serve(t, "--journal", "memory:", "--debug-endpoints", "--engine", engine)
-		for path, want := range map[string]int{"/debug/pprof/": 200, "/debug/pprof/heap": 200, "/debug/pprof/cmdline": 200, "/echo": 426, "/echo/": 404} {
-			if status, _ := s.get(path); status != want {
-				t.Errorf("with --debug-endpoints GET %s is answered with %d, not %d", path, want, status)
-			}
-		}
-		c := s.dial("/echo")
-		if err := c.WriteMessage(websocket.BinaryMessage, []byte{0, 255}); err != nil {
-			t.Fatal(err)
-		}
-		if got := read(t, c); got != "\x00\xff" {
-			t.Errorf("/echo gives back what it is sent, not %q", got)
-		}
-		s.stop(c)
-		if !strings.Contains(s.stderr.String(), "/debug/pprof/") {
-			t.Error("a node whose debug endpoints are open warns of it")
-		}
-	}
-}
-
 func TestServeRefusesWhatCannotWork(t *testing.T) {
 	t.Parallel()
 	busy, err := net.Listen("tcp", "127.0.0.1:0")
@@ -349,4 +326,27 @@ func TestHandshakesHaveADeadline(t *testing.T) {
 		t.Errorf("a connection that was opened in time stays: %v", err)
 	}
 	s.stop(c)
+}
+
+func TestServeOpensItsDebugEndpointsOnRequest(t *testing.T) {
+	t.Parallel()
+	for _, engine := range []string{"auto", "portable"} {
+		s := serve(t, "--journal", "memory:", "--debug-endpoints", "--engine", engine)
+		for path, want := range map[string]int{"/debug/pprof/": 200, "/debug/pprof/heap": 200, "/debug/pprof/cmdline": 200, "/echo": 426, "/echo/": 404} {
+			if status, _ := s.get(path); status != want {
+				t.Errorf("with --debug-endpoints GET %s is answered with %d, not %d", path, want, status)
+			}
+		}
+		c := s.dial("/echo")
+		if err := c.WriteMessage(websocket.BinaryMessage, []byte{0, 255}); err != nil {
+			t.Fatal(err)
+		}
+		if got := read(t, c); got != "\x00\xff" {
+			t.Errorf("/echo gives back what it is sent, not %q", got)
+		}
+		s.stop(c)
+		if !strings.Contains(s.stderr.String(), "/debug/pprof/") {
+			t.Error("a node whose debug endpoints are open warns of it")
+		}
+	}
 }
