@@ -180,7 +180,7 @@ func (g *guest) stall(c *net.TCPConn) {
 	_, _ = c.Write(out.Bytes())
 	most := 100 * time.Millisecond
 	if g.lazy && g.rnd.IntN(20) == 0 {
-		most = 3 * slowness
+		most = 2 * slowness
 	}
 	g.pause(most)
 	if g.rnd.IntN(2) == 0 {

@@ -25,9 +25,9 @@ const (
 	// guests is how many clients there are at a time.
 	guests = 24
 	// patience is how long a test waits for what must happen.
-	patience = 20 * time.Second
+	patience = 30 * time.Second
 	// slowness is how long a guest may take no bytes.
-	slowness = 5 * time.Second
+	slowness = 10 * time.Second
 	// growth is how much larger the heap may be after a round than after the first one, in bytes: what the node keeps of the
 	// channels on purpose, of which 32 MiB are pages for those who are behind.
 	growth = 48 << 20
@@ -68,7 +68,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 func stress(t *testing.T, portable bool, seed uint64, last time.Duration) {
 	s, err := testnode.Start(testnode.Options{
 		Portable: portable, Retention: journal.Retention{Count: 300}, Linger: time.Millisecond,
-		Gateway: gateway.Options{Echo: true, Ping: 200 * time.Millisecond, Pong: 5 * time.Second, Write: slowness, MaxMessage: maxMessage},
+		Gateway: gateway.Options{Echo: true, Ping: 200 * time.Millisecond, Pong: slowness, Write: slowness, MaxMessage: maxMessage},
 	})
 	if err != nil {
 		t.Fatal(err)
