@@ -196,6 +196,7 @@ func (g *guest) echo(c *net.TCPConn) {
 	if !m.enter(br, "/echo") {
 		return
 	}
+	m.mute = true
 	text := strings.Repeat("e", g.rnd.IntN(maxMessage))
 	n := 1 + g.rnd.IntN(4)
 	sent := make(chan struct{})

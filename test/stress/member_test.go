@@ -26,6 +26,7 @@ type member struct {
 	raw   bool
 	start int64
 
+	mute   bool // pings are not answered: another goroutine may be writing for as long as nobody reads
 	asm    ws.Assembler
 	events []ws.Event
 	buf    []byte
@@ -57,6 +58,9 @@ func (m *member) event(br *bufio.Reader) (ws.Event, error) {
 			m.events = m.events[1:]
 			switch ev.Op {
 			case ws.OpPing:
+				if m.mute {
+					continue
+				}
 				_, _ = m.conn.Write(m.frame(ws.OpPong, string(ev.Payload)))
 			case ws.OpClose:
 				m.tally.closed(ev.Code)
