@@ -1,8 +1,8 @@
 # make fmt | lint | test | bench   the four verbs
-# make build | bench-journal | bench-100k | bench-go | demo-replay | clean
+# make build | conformance | stress | bench-journal | bench-100k | bench-go | demo-replay | clean
 #
 # Variables: TRACE=FILE (demo-replay, bench-100k), DEMO="--subscribers 3000 …" (its flags), SEEDS=N (simulation), BENCH="--rounds 3 …" (flags of
-# bench/run, bench/journal or bench/crowd), BENCH_GO=REGEXP.
+# bench/run, bench/journal or bench/crowd), BENCH_GO=REGEXP, URL=ws://host:port/echo (conformance), STRESS=10m.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -13,13 +13,15 @@ TOOL   := $(GO) tool -modfile=tools/go.mod
 SEEDS  ?= 2000
 BENCH  ?=
 BENCH_GO ?= .
+URL    ?=
+STRESS ?= 3m
 TRACE  ?= $(firstword $(wildcard ../shared/traces/live-stream-100k-viewers.csv) testdata/traces/small.csv)
 DEMO   ?=
 
 # Packages under the race detector: all tests that need no server. Chosen by leaving out what is too slow there.
 RACE_SKIP := ^barrage/(deploy|test/demo|internal/repo)(/|$$)
 
-.PHONY: build fmt lint check deps test bench bench-journal bench-100k bench-go demo-replay clean
+.PHONY: build fmt lint check deps test conformance stress bench bench-journal bench-100k bench-go demo-replay clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/barrage ./cmd/barrage
@@ -51,6 +53,14 @@ test: deps check
 	BARRAGE_TEST_SEEDS=$(SEEDS) $(GO) test -tags system -count=1 -timeout 8m $$($(GO) list ./... | grep -v '^barrage/test$$')
 	@echo "== the whole system"
 	$(GO) test -tags system -count=1 -timeout 8m ./test
+
+# What RFC 6455 asks for, with messages of up to 16 MiB: of both engines, or of the server at URL. docs/conformance.md.
+conformance:
+	BARRAGE_CONFORMANCE_URL='$(URL)' BARRAGE_CONFORMANCE_LARGE=1 $(GO) test -count=1 -timeout 10m -v ./test/conformance
+
+# Clients that behave badly at random, on both engines; then nothing may be left of them.
+stress:
+	BARRAGE_STRESS=$(STRESS) $(GO) test -race -count=1 -timeout 60m -v ./test/stress
 
 # Measures a node beside the floor, on loopback, in about five minutes. Nothing else should run meanwhile.
 bench: build bin/floor

@@ -46,6 +46,9 @@ type Config struct {
 	Limits  Limits
 	History History
 	Log     Log
+
+	// DebugEndpoints opens /echo and /debug/pprof/: see the table in settings.go.
+	DebugEndpoints bool
 }
 
 // Limits bounds what clients may use.

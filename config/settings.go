@@ -197,6 +197,13 @@ var settings = []Setting{
 		Name: "log.format", Hint: "FORMAT", Summary: "text or json",
 		Doc:   "How log lines are written: text for people, json for machines.",
 		field: func(c *Config) any { return &c.Log.Format },
+	}, {
+		Name: "debug_endpoints", Summary: "open /echo and /debug/pprof/, for tests and profiles",
+		Doc: "Opens /echo, a WebSocket that gives back the text and binary messages that it is sent, for suites that test " +
+			"the protocol, and /debug/pprof/, Go's profiles. Nobody but you may reach them: an echo costs as much as its user " +
+			"likes to send, and a profile slows the node down and shows what is in its memory. Leave it off in production, or keep both " +
+			"paths from the public at the proxy.",
+		field: func(c *Config) any { return &c.DebugEndpoints },
 	},
 }
 

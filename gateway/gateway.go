@@ -52,7 +52,9 @@ type Options struct {
 	Origins []string
 	// TrustedProxies are the peers whose X-Forwarded-For is believed.
 	TrustedProxies []netip.Prefix
-	Log            *slog.Logger
+	// Echo opens /echo, which gives back what it is sent: for suites that test RFC 6455, not for the public.
+	Echo bool
+	Log  *slog.Logger
 }
 
 // Stats counts what a gateway did since the start.
@@ -68,8 +70,9 @@ type Stats struct {
 	Bombs     atomic.Int64 // of those, because a message was too large once it was inflated
 }
 
-// Gateway serves /raw/ and /ws/.
+// Gateway serves /raw/ and /ws/, and /echo when it is open.
 type Gateway struct {
+	guests guests
 	Options
 	rules  [2]ws.Rules    // of connections without and with permessage-deflate
 	server session.Server // what all sessions share
@@ -145,20 +148,20 @@ func (g *Gateway) Stats() *Stats { return &g.stats }
 func (g *Gateway) Connections() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return len(g.conns)
+	return len(g.conns) + g.guests.count()
 }
 
 // formats by the first part of the path.
 var formats = map[string]int{"/raw/": session.Raw, "/ws/": session.JSON}
 
-// Handles says whether a request is for the gateway, by its path.
-func Handles(r *http.Request) bool {
+// Handles says whether a request is for the gateway, by its path. It implements engine.Upgrader.
+func (g *Gateway) Handles(r *http.Request) bool {
 	for prefix := range formats {
 		if strings.HasPrefix(r.URL.EscapedPath(), prefix) {
 			return true
 		}
 	}
-	return false
+	return g.echoes(r)
 }
 
 // target is what a request asks for.
@@ -192,6 +195,7 @@ func parse(r *http.Request) (t target, err error) {
 // admission is a request that may become a connection. It is counted until its connection is released.
 type admission struct {
 	target
+	echo bool // the target is an echo instead
 	key  string
 	addr netip.Addr
 	// extensions is what was negotiated: permessage-deflate, or nothing.
@@ -204,8 +208,10 @@ func (g *Gateway) admit(r *http.Request) (a admission, err error) {
 	if err != nil {
 		return a, err
 	}
-	if a.target, err = parse(r); err != nil {
-		return a, &ws.HandshakeError{Status: http.StatusBadRequest, Message: err.Error()}
+	if a.echo = g.echoes(r); !a.echo {
+		if a.target, err = parse(r); err != nil {
+			return a, &ws.HandshakeError{Status: http.StatusBadRequest, Message: err.Error()}
+		}
 	}
 	if !ws.OriginAllowed(up.Origin, up.Host, g.Origins) {
 		return a, &ws.HandshakeError{Status: http.StatusForbidden, Message: fmt.Sprintf("pages of the origin %q may not connect here; add it to the setting origins", up.Origin)}
@@ -217,9 +223,6 @@ func (g *Gateway) admit(r *http.Request) (a admission, err error) {
 	return a, g.count(a.addr)
 }
 
-// Handles implements engine.Upgrader.
-func (g *Gateway) Handles(r *http.Request) bool { return Handles(r) }
-
 // Upgrade implements engine.Upgrader.
 func (g *Gateway) Upgrade(r *http.Request) (refusal []byte, open func(engine.Socket) engine.Handler) {
 	a, err := g.admit(r)
@@ -227,7 +230,7 @@ func (g *Gateway) Upgrade(r *http.Request) (refusal []byte, open func(engine.Soc
 		return g.refusal(err).AppendTo(nil), nil
 	}
 	g.stats.Accepted.Add(1)
-	return nil, func(s engine.Socket) engine.Handler { return g.open(s, a) }
+	return nil, g.opener(a)
 }
 
 // ServeHTTP upgrades a request that net/http has read, or says why not.
@@ -272,7 +275,7 @@ func (g *Gateway) upgrade(w http.ResponseWriter, a admission) error {
 		return err
 	}
 	g.stats.Accepted.Add(1)
-	g.engine.Serve(netConn, buffered(rw.Reader), func(s engine.Socket) engine.Handler { return g.open(s, a) })
+	g.engine.Serve(netConn, buffered(rw.Reader), g.opener(a))
 	return nil
 }
 
@@ -344,11 +347,7 @@ const greetingSize = 384
 
 // open makes the connection of an admitted request.
 func (g *Gateway) open(socket engine.Socket, a admission) engine.Handler {
-	rules, extra := &g.rules[0], http.Header(nil)
-	if a.extensions != "" {
-		rules, extra = &g.rules[1], http.Header{"Sec-WebSocket-Extensions": {a.extensions}}
-	}
-	c := &conn{gateway: g, socket: socket, addr: a.addr, asm: ws.NewAssembler(rules)}
+	c := &conn{gateway: g, socket: socket, addr: a.addr, asm: g.assembler(a)}
 	// The first ping comes early, so that those who connected together are not pinged together ever after.
 	c.heard.Store(g.now() - moment(mathrand.Int64N(max(g.Ping.Milliseconds()/2, 1))))
 	c.out.Init(g.Writers, socket, 0)
@@ -365,11 +364,28 @@ func (g *Gateway) open(socket engine.Socket, a admission) engine.Handler {
 	if g.Log.Enabled(context.Background(), slog.LevelDebug) {
 		g.Log.Debug("connected", "session", &c.session, "address", a.addr)
 	}
-	c.session.Start(&a.query, ws.AppendResponse(make([]byte, 0, greetingSize), a.key, "", extra))
+	c.session.Start(&a.query, a.appendResponse(make([]byte, 0, greetingSize)))
 	if closing {
 		c.leave(proto.CloseShutdown)
 	}
 	return c
+}
+
+// assembler makes the reader of a connection by what was negotiated.
+func (g *Gateway) assembler(a admission) ws.Assembler {
+	if a.extensions != "" {
+		return ws.NewAssembler(&g.rules[1])
+	}
+	return ws.NewAssembler(&g.rules[0])
+}
+
+// appendResponse appends the answer that completes the handshake.
+func (a *admission) appendResponse(dst []byte) []byte {
+	var extra http.Header
+	if a.extensions != "" {
+		extra = http.Header{"Sec-WebSocket-Extensions": {a.extensions}}
+	}
+	return ws.AppendResponse(dst, a.key, "", extra)
 }
 
 // release forgets an admitted connection; c is nil when it was never opened.
@@ -426,6 +442,7 @@ const (
 )
 
 func (g *Gateway) drain(ctx context.Context, all []*conn) {
+	g.guests.end(proto.CloseShutdown)
 	burst := drainBurst
 	if deadline, ok := ctx.Deadline(); ok {
 		steps := max(int(time.Until(deadline)/2/drainPace), 1)

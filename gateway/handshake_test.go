@@ -218,12 +218,12 @@ func TestAddressesOfClients(t *testing.T) {
 }
 
 func TestWhatIsHandled(t *testing.T) {
-	for path, want := range map[string]bool{"/ws/x": true, "/raw/a//b": true, "/ws/..": true, "/ws": false, "/": false, "/wsx": false, "//ws/x": false, "/healthz": false} {
+	for path, want := range map[string]bool{"/ws/x": true, "/raw/a//b": true, "/ws/..": true, "/ws": false, "/": false, "/wsx": false, "//ws/x": false, "/healthz": false, "/echo": false} {
 		u, err := url.ParseRequestURI("http://h" + path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := Handles(&http.Request{URL: u}); got != want {
+		if got := (&Gateway{}).Handles(&http.Request{URL: u}); got != want {
 			t.Errorf("that %s is a channel is %v, not %v", path, want, got)
 		}
 	}

@@ -1,4 +1,4 @@
-// Package httpapi serves what is not a WebSocket: health, readiness and metrics.
+// Package httpapi serves what is not a WebSocket: health, readiness, metrics and, where they are wanted, profiles.
 package httpapi
 
 import (

@@ -46,7 +46,9 @@ type Options struct {
 	Trim      time.Duration
 	// Writers is how many goroutines send; 0 means one per processor.
 	Writers int
-	Log     *slog.Logger
+	// Linger is how long a channel without members stays in memory; 0 means 30 s.
+	Linger time.Duration
+	Log    *slog.Logger
 	// Observe, when set, hears of every append to the journal.
 	Observe func(n int, took time.Duration, err error)
 }
@@ -99,6 +101,7 @@ func New(o Options) (*Node, error) {
 	sub := &subscriber{}
 	n.hub = channel.NewHub(channel.Options{
 		Store: o.Journal, Subscriber: sub, Writers: n.writers, Codecs: o.Codecs, Namespaces: o.Namespaces, Log: n.log,
+		Linger: o.Linger,
 	})
 	n.writer = journal.NewWriter(o.Journal, journal.WriterOptions{Committed: n.committed, Observe: o.Observe})
 	var err error

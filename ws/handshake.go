@@ -81,9 +81,10 @@ func refuse(status int, format string, args ...any) *HandshakeError {
 }
 
 // upgradeRequired is the refusal that says what this server speaks: RFC 9110, section 15.5.22, and RFC 6455, section 4.4.
+// Connection names Upgrade, as wherever that is sent: RFC 9110, section 7.8.
 func upgradeRequired(format string, args ...any) *HandshakeError {
 	e := refuse(http.StatusUpgradeRequired, format, args...)
-	e.Header = http.Header{"Upgrade": {"websocket"}, "Sec-Websocket-Version": {"13"}}
+	e.Header = http.Header{"Connection": {"Upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Version": {"13"}}
 	return e
 }
 

@@ -102,7 +102,7 @@ func TestCheckRefuses(t *testing.T) {
 			t.Errorf("a request with %s should be refused with %d and a sentence, not with %v", c.what, c.status, err)
 			continue
 		}
-		if c.status == 426 && (e.Header["Sec-Websocket-Version"][0] != "13" || e.Header["Upgrade"][0] != "websocket") {
+		if c.status == 426 && (e.Header["Connection"][0] != "Upgrade" || e.Header["Sec-Websocket-Version"][0] != "13" || e.Header["Upgrade"][0] != "websocket") {
 			t.Errorf("the refusal of %s should say what the server speaks, not %v", c.what, e.Header)
 		}
 		answer, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(e.AppendTo(nil))), nil)

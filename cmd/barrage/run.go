@@ -130,6 +130,7 @@ func (s *server) open(ctx context.Context) error {
 		Compression: compression, MaxMessage: limits.Message, MaxConnections: limits.Connections, MaxPerAddress: limits.ConnectionsPerAddress,
 		Ping: limits.Ping, Pong: limits.Pong, Write: limits.Write,
 		Origins: s.cfg.Origins, TrustedProxies: prefixes(s.cfg.TrustedProxies),
+		Echo: s.cfg.DebugEndpoints,
 	})
 	s.api = httpapi.New(n, metrics.New(n, s.gateway, appends))
 	s.http = &http.Server{
@@ -198,9 +199,13 @@ func prefixes(list []string) (out []netip.Prefix) {
 func (s *server) handler() http.Handler {
 	mux := http.NewServeMux()
 	s.api.Register(mux)
+	if s.cfg.DebugEndpoints {
+		s.log.Warn("the debug endpoints /echo and /debug/pprof/ are open to everyone who can connect")
+		httpapi.RegisterProfiles(mux)
+	}
 	mux.Handle("/", web.Handler())
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if gateway.Handles(r) {
+		if s.gateway.Handles(r) {
 			s.gateway.ServeHTTP(w, r)
 			return
 		}

@@ -141,7 +141,7 @@ func TestServePrintsItsAddressesAndKeepsItsHistory(t *testing.T) {
 			t.Errorf("serve prints %s, not only\n%s", want, s.hello)
 		}
 	}
-	for path, want := range map[string]int{"/": 200, "/healthz": 200, "/metrics": 200, "/nowhere": 404, "/ws/room": 426} {
+	for path, want := range map[string]int{"/": 200, "/healthz": 200, "/metrics": 200, "/nowhere": 404, "/ws/room": 426, "/echo": 404, "/debug/pprof/": 404} {
 		if status, _ := s.get(path); status != want {
 			t.Errorf("GET %s is answered with %d, not %d", path, want, status)
 		}
@@ -389,4 +389,27 @@ func TestHandshakesHaveADeadline(t *testing.T) {
 		t.Errorf("a connection that was opened in time stays: %v", err)
 	}
 	s.stop(c)
+}
+
+func TestServeOpensItsDebugEndpointsOnRequest(t *testing.T) {
+	t.Parallel()
+	for _, engine := range []string{"auto", "portable"} {
+		s := serve(t, "--journal", "memory:", "--debug-endpoints", "--engine", engine)
+		for path, want := range map[string]int{"/debug/pprof/": 200, "/debug/pprof/heap": 200, "/debug/pprof/cmdline": 200, "/echo": 426, "/echo/": 404} {
+			if status, _ := s.get(path); status != want {
+				t.Errorf("with --debug-endpoints GET %s is answered with %d, not %d", path, want, status)
+			}
+		}
+		c := s.dial("/echo")
+		if err := c.WriteMessage(websocket.BinaryMessage, []byte{0, 255}); err != nil {
+			t.Fatal(err)
+		}
+		if got := read(t, c); got != "\x00\xff" {
+			t.Errorf("/echo gives back what it is sent, not %q", got)
+		}
+		s.stop(c)
+		if !strings.Contains(s.stderr.String(), "/debug/pprof/") {
+			t.Error("a node whose debug endpoints are open warns of it")
+		}
+	}
 }
