@@ -13,23 +13,39 @@ func (h *Hub) IsLive(name string) bool { return h.namespaces.Of(name).Live }
 // DeliverLive gives messages to the members of a live channel: published here, or heard from the broker. They must be in the
 // order in which each publisher gave them. Messages of channels without members are ignored.
 func (h *Hub) DeliverLive(name string, messages []proto.Message) {
-	if c := h.lookup(name); c != nil {
-		c.pass(messages)
-	}
+	h.HearLive(name, "", 0, messages)
 }
 
 // HearLive is DeliverLive for a payload of another node: one with the number of an earlier one, or a smaller one, was repeated or
 // is late, and is dropped.
 func (h *Hub) HearLive(name, node string, number uint64, messages []proto.Message) {
 	c := h.lookup(name)
-	if c == nil {
-		return
-	}
-	if c.live && !c.isNew(node, number) {
+	switch {
+	case c == nil:
+	case !c.live:
+		h.stats.Strays.Add(int64(len(messages)))
+	case c.pass(node, number, messages):
+		h.stats.Live.Add(int64(len(messages)))
+	default:
 		h.stats.Dropped.Add(int64(len(messages)))
-		return
 	}
-	c.pass(messages)
+}
+
+// pass appends messages to the byte logs, unless they are another node's and not new.
+func (c *Channel) pass(node string, number uint64, messages []proto.Message) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if node != "" && !c.isNew(node, number) {
+		return false
+	}
+	for format, f := range c.feeds {
+		if f != nil && f.Members() > 0 {
+			c.scratch.encode(c.hub.codecs[format], messages)
+			f.Append(c.scratch.entries...)
+		}
+	}
+	c.scratch.release()
+	return true
 }
 
 // hearing is what a live channel has last heard of another node.
@@ -38,10 +54,8 @@ type hearing struct {
 	at     time.Time
 }
 
-// isNew says whether number is above what the node sent before.
+// isNew says whether number is above what the node sent before. The channel is locked.
 func (c *Channel) isNew(node string, number uint64) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	if number <= c.heard[node].number {
 		return false
 	}
@@ -52,6 +66,9 @@ func (c *Channel) isNew(node string, number uint64) bool {
 	return true
 }
 
+// forgetAfter is longer than any payload is under way.
+const forgetAfter = 5 * time.Minute
+
 // forgetNodes forgets the nodes that have not been heard of for long. The channel is locked.
 func (c *Channel) forgetNodes(now time.Time) {
 	for node, h := range c.heard {
@@ -59,27 +76,6 @@ func (c *Channel) forgetNodes(now time.Time) {
 			delete(c.heard, node)
 		}
 	}
-}
-
-// forgetAfter is longer than any payload is under way.
-const forgetAfter = 5 * time.Minute
-
-// pass appends messages to the byte logs.
-func (c *Channel) pass(messages []proto.Message) {
-	if !c.live {
-		c.hub.stats.Strays.Add(int64(len(messages)))
-		return
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for format, f := range c.feeds {
-		if f != nil && f.Members() > 0 {
-			c.scratch.encode(c.hub.codecs[format], messages)
-			f.Append(c.scratch.entries...)
-		}
-	}
-	c.scratch.release()
-	c.hub.stats.Live.Add(int64(len(messages)))
 }
 
 // attach makes a member of a live channel, which begins with the next message. The channel is locked.

@@ -18,13 +18,16 @@ type Line struct {
 	Welcome *struct {
 		Node, Client, Channel, Epoch string
 		Offset                       uint64
+		Live                         bool
 	}
 	Message *Message
 	Ack     *struct {
 		ID       string
 		Offset   uint64
 		Repeated bool
+		Live     bool
 	}
+	Skipped *struct{ Count uint64 }
 	History *struct {
 		ID, Epoch string
 		Offset    uint64

@@ -9,7 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"barrage/channel"
 	"barrage/client"
+	"barrage/config"
 	"barrage/internal/trace"
 	"barrage/proto"
 )
@@ -111,5 +113,18 @@ func TestDefaultNameIsValid(t *testing.T) {
 	}
 	if len(name) > 64 || strings.ContainsAny(name, " ./:") {
 		t.Errorf("got %q", name)
+	}
+}
+
+func TestNamespacesOfTheSettings(t *testing.T) {
+	n := namespaces(config.Namespaces{
+		"default": {Class: config.ClassLive, Merge: time.Second}, "kept": {Class: config.ClassDurable, Merge: time.Minute},
+	})
+	for name, want := range map[string]channel.Namespace{
+		"room": {Live: true, Merge: time.Second}, "default:x": {Live: true, Merge: time.Second}, "kept:x": {Merge: time.Minute},
+	} {
+		if got := n.Of(name); got != want {
+			t.Errorf("%s must be %+v, not %+v", name, want, got)
+		}
 	}
 }
