@@ -54,9 +54,13 @@ func Start(o Options) (*Server, error) {
 		o.Handshake = 10 * time.Second
 	}
 	s := &Server{journal: memory.New(), served: make(chan error, 1)}
+	codecs := session.Codecs()
+	if o.Gateway.Compression != nil {
+		codecs = session.DeflatedCodecs(o.Gateway.Compression)
+	}
 	var err error
 	s.Node, err = node.New(node.Options{
-		Name: "test", Journal: s.journal, Codecs: session.Codecs(), Writers: 2,
+		Name: "test", Journal: s.journal, Codecs: codecs, Writers: 2,
 		Retention: o.Retention, Trim: 100 * time.Millisecond, Linger: o.Linger,
 		OpenBroker: func(_ string, h broker.Handler) (broker.Broker, error) { return local.Open(h), nil },
 	})

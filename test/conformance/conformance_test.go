@@ -13,6 +13,7 @@ import (
 
 	"barrage/gateway"
 	"barrage/internal/testnode"
+	"barrage/session"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -24,8 +25,8 @@ const (
 	largeVariable = "BARRAGE_CONFORMANCE_LARGE"
 )
 
-// onEach runs a test on both engines, or on the server that the environment names.
-func onEach(t *testing.T, test func(*testing.T, Target)) {
+// onEach runs a test on both engines, with compression on or off, or on the server that the environment names.
+func onEach(t *testing.T, compression *session.Compression, test func(*testing.T, Target)) {
 	if text := os.Getenv(urlVariable); text != "" {
 		target, err := ParseTarget(text)
 		if err != nil {
@@ -36,7 +37,7 @@ func onEach(t *testing.T, test func(*testing.T, Target)) {
 	}
 	for _, engine := range slices.Sorted(maps.Keys(testnode.Engines)) {
 		t.Run(engine, func(t *testing.T) {
-			s, err := testnode.Start(testnode.Options{Portable: testnode.Engines[engine], Gateway: gateway.Options{Echo: true, MaxMessage: 16 << 20}})
+			s, err := testnode.Start(testnode.Options{Portable: testnode.Engines[engine], Gateway: gateway.Options{Echo: true, MaxMessage: 16 << 20, Compression: compression}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -65,7 +66,7 @@ func tooLarge(c *Case) bool {
 }
 
 func TestCases(t *testing.T) {
-	onEach(t, func(t *testing.T, target Target) {
+	onEach(t, nil, func(t *testing.T, target Target) {
 		run := 0
 		for _, c := range Cases() {
 			if tooLarge(&c) {
@@ -80,9 +81,9 @@ func TestCases(t *testing.T) {
 	})
 }
 
-// TestDeflate passes on a server that negotiates no compression, if it does so in no case.
+// TestDeflate passes on a server elsewhere that negotiates no compression, if it does so in no case.
 func TestDeflate(t *testing.T) {
-	onEach(t, func(t *testing.T, target Target) {
+	onEach(t, &session.Compression{}, func(t *testing.T, target Target) {
 		all, refused := Deflate(), 0
 		for _, c := range all {
 			switch err := c.Run(t.Context(), target); {
@@ -94,6 +95,9 @@ func TestDeflate(t *testing.T) {
 		}
 		if refused != 0 && refused != len(all) {
 			t.Errorf("compression is negotiated always or never: %d times of %d it was not", refused, len(all))
+		}
+		if refused != 0 && os.Getenv(urlVariable) == "" {
+			t.Error("compression is negotiated when it is on")
 		}
 		t.Logf("%d cases, %d of them without compression", len(all), refused)
 	})
@@ -111,7 +115,7 @@ func TestNamesOfCasesDiffer(t *testing.T) {
 }
 
 func TestHandshakes(t *testing.T) {
-	onEach(t, func(t *testing.T, target Target) {
+	onEach(t, nil, func(t *testing.T, target Target) {
 		for _, h := range Handshakes() {
 			length := len(h.Text(target))
 			if err := h.Run(t.Context(), target); err != nil {
@@ -126,7 +130,7 @@ func TestHandshakes(t *testing.T) {
 }
 
 func TestAHandshakeMayBeSplitAnywhere(t *testing.T) {
-	onEach(t, func(t *testing.T, target Target) {
+	onEach(t, nil, func(t *testing.T, target Target) {
 		for _, h := range Handshakes() {
 			switch h.Name {
 			case "a good request", "lines that end with LF", "two keys", "a request after one for a page":
