@@ -37,10 +37,22 @@ type Config struct {
 	// TrustedProxies lists addresses and prefixes (CIDR) whose X-Forwarded-For is believed.
 	TrustedProxies []string
 
+	TLS     TLS
 	Limits  Limits
 	History History
 	Log     Log
 }
+
+// TLS says whether clients, pages and metrics are served over TLS. Both paths are given, or none.
+type TLS struct {
+	// Cert is the path of the certificate chain in PEM; empty means that there is no TLS.
+	Cert string
+	// Key is the path of the certificate's private key in PEM.
+	Key string
+}
+
+// Enabled says whether the node serves TLS.
+func (t TLS) Enabled() bool { return t.Cert != "" }
 
 // Limits bounds what clients may use.
 type Limits struct {

@@ -19,6 +19,7 @@ func (c *Config) Validate() error {
 	c.checkStorage(&p)
 	c.checkOrigins(&p)
 	c.checkProxies(&p)
+	c.checkTLS(&p)
 	c.checkLimits(&p)
 	c.checkHistory(&p)
 	c.checkLog(&p)
@@ -189,6 +190,16 @@ func (c *Config) checkProxies(p *Problems) {
 		if _, err := netip.ParseAddr(t); err != nil {
 			p.addf("trusted_proxies: %q is neither an address nor a prefix; give something like 10.0.0.7 or 10.0.0.0/8", clip(t))
 		}
+	}
+}
+
+// checkTLS does not look into the files.
+func (c *Config) checkTLS(p *Problems) {
+	switch {
+	case c.TLS.Key != "" && c.TLS.Cert == "":
+		p.addf("tls.cert: it is missing, and tls.key alone is of no use; give both, or none")
+	case c.TLS.Cert != "" && c.TLS.Key == "":
+		p.addf("tls.key: it is missing, and tls.cert alone is of no use; give both, or none")
 	}
 }
 

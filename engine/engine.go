@@ -155,7 +155,11 @@ func (p *Portable) Serve(conn net.Conn, first []byte, open func(Socket) Handler)
 }
 
 func (p *Portable) serve(conn net.Conn, first []byte, handler func(Socket) Handler) *Conn {
-	if t, ok := conn.(*net.TCPConn); ok {
+	under := conn
+	if over, ok := conn.(interface{ NetConn() net.Conn }); ok {
+		under = over.NetConn()
+	}
+	if t, ok := under.(*net.TCPConn); ok {
 		// Failing to cap the buffer costs memory, not correctness.
 		_ = t.SetWriteBuffer(p.options.SendBuffer)
 	}

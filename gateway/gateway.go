@@ -9,6 +9,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -47,7 +48,9 @@ type Options struct {
 	Origins []string
 	// TrustedProxies are the peers whose X-Forwarded-For is believed.
 	TrustedProxies []netip.Prefix
-	Log            *slog.Logger
+	// TLS makes Listen serve TLS; nil means that it does not.
+	TLS *tls.Config
+	Log *slog.Logger
 }
 
 // Stats counts what a gateway did since the start.
@@ -59,6 +62,7 @@ type Stats struct {
 	NoPong    atomic.Int64 // connections closed because they were silent
 	Slow      atomic.Int64 // connections closed because they accepted no bytes or let answers pile up
 	Violation atomic.Int64 // connections closed because of what they sent
+	TLS       engine.TLSStats
 }
 
 // Gateway serves /raw/ and /ws/.
@@ -99,7 +103,7 @@ func (g *Gateway) engineOptions() engine.Options {
 // gateway come out of the listener that is returned. It is called at most once, before any request.
 func (g *Gateway) Listen(l net.Listener, handshake time.Duration, portable bool) (net.Listener, error) {
 	e, rest, err := engine.Listen(l, engine.LoopOptions{
-		Options: g.engineOptions(), Upgrader: g, Handshake: handshake, Log: g.Log,
+		Options: g.engineOptions(), Upgrader: g, Handshake: handshake, TLS: g.TLS, TLSStats: &g.stats.TLS, Log: g.Log,
 	}, portable)
 	if err != nil {
 		return nil, err

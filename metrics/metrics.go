@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"barrage/gateway"
+	"barrage/internal/keypair"
 	"barrage/node"
 )
 
@@ -91,6 +92,9 @@ func counters(r *prometheus.Registry, n *node.Node, g *gateway.Gateway) {
 		{"connections_slow_total", "Connections closed because they accepted no bytes or let answers pile up.", &gate.Slow},
 		{"connections_violation_total", "Connections closed because they broke the protocol.", &gate.Violation},
 		{"received_total", "Messages received from clients.", &gate.Received},
+		{"tls_handshakes_total", "TLS handshakes completed.", &gate.TLS.Handshakes},
+		{"tls_handshakes_failed_total", "TLS handshakes that failed or took too long.", &gate.TLS.Failed},
+		{"tls_handshakes_crowded_total", "TLS handshakes cut because too many others waited for theirs.", &gate.TLS.Crowded},
 	} {
 		r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "barrage_" + c.name, Help: c.help},
 			func() float64 { return float64(c.value.Load()) }))
@@ -117,4 +121,19 @@ func truth(b bool) float64 {
 		return 1
 	}
 	return 0
+}
+
+// Certificate adds what is to be known about the certificate of a node that serves TLS.
+func Certificate(r *prometheus.Registry, p *keypair.Pair) {
+	r.MustRegister(
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "barrage_tls_certificate_expiry_timestamp_seconds", Help: "When the certificate in use ends to be valid, in seconds since 1970; only with TLS.",
+		}, func() float64 { return float64(p.Expires().Unix()) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "barrage_tls_reloads_total", Help: "Certificates taken because their files changed; only with TLS.",
+		}, func() float64 { return float64(p.Reloads.Load()) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "barrage_tls_reload_failures_total", Help: "Changes of the certificate's files that could not be used, so that the one before stayed in use; only with TLS.",
+		}, func() float64 { return float64(p.Failures.Load()) }),
+	)
 }
