@@ -62,7 +62,6 @@ type Stats struct {
 	NoPong    atomic.Int64 // connections closed because they were silent
 	Slow      atomic.Int64 // connections closed because they accepted no bytes or let answers pile up
 	Violation atomic.Int64 // connections closed because of what they sent
-	TLS       engine.TLSStats
 }
 
 // Gateway serves /raw/ and /ws/.
@@ -71,6 +70,7 @@ type Gateway struct {
 	rules  ws.Rules
 	engine engine.Engine
 	stats  Stats
+	secure engine.TLSStats
 
 	mu      sync.Mutex
 	conns   map[*conn]struct{} // owner: mu
@@ -103,7 +103,7 @@ func (g *Gateway) engineOptions() engine.Options {
 // gateway come out of the listener that is returned. It is called at most once, before any request.
 func (g *Gateway) Listen(l net.Listener, handshake time.Duration, portable bool) (net.Listener, error) {
 	e, rest, err := engine.Listen(l, engine.LoopOptions{
-		Options: g.engineOptions(), Upgrader: g, Handshake: handshake, TLS: g.TLS, TLSStats: &g.stats.TLS, Log: g.Log,
+		Options: g.engineOptions(), Upgrader: g, Handshake: handshake, TLS: g.TLS, TLSStats: &g.secure, Log: g.Log,
 	}, portable)
 	if err != nil {
 		return nil, err
@@ -122,6 +122,9 @@ func or(d, otherwise time.Duration) time.Duration {
 
 // Stats are the gateway's counters.
 func (g *Gateway) Stats() *Stats { return &g.stats }
+
+// TLSStats are the counters of the handshakes of TLS.
+func (g *Gateway) TLSStats() *engine.TLSStats { return &g.secure }
 
 // Connections is the number of connections now.
 func (g *Gateway) Connections() int {

@@ -232,7 +232,7 @@ func TestMetricsShowEveryCounter(t *testing.T) {
 	w.appends.Observe(3, time.Millisecond, nil)
 	w.appends.Observe(1, time.Millisecond, errors.New("x"))
 	all := map[string]float64{}
-	for i, stats := range []any{w.node.Stats(), w.node.Hub().Stats(), &w.node.Writers().Stats, w.gateway.Stats()} {
+	for i, stats := range []any{w.node.Stats(), w.node.Hub().Stats(), &w.node.Writers().Stats, w.gateway.Stats(), w.gateway.TLSStats()} {
 		maps.Copy(all, fill(t, stats, int64(i+1)*1_000_000))
 	}
 	shown := map[float64]string{}

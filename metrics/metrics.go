@@ -58,7 +58,7 @@ func New(n *node.Node, g *gateway.Gateway, j *Journal) *prometheus.Registry {
 }
 
 func counters(r *prometheus.Registry, n *node.Node, g *gateway.Gateway) {
-	nodeStats, hub, out, gate := n.Stats(), n.Hub().Stats(), &n.Writers().Stats, g.Stats()
+	nodeStats, hub, out, gate, secure := n.Stats(), n.Hub().Stats(), &n.Writers().Stats, g.Stats(), g.TLSStats()
 	for _, c := range []struct {
 		name, help string
 		value      *atomic.Int64
@@ -92,9 +92,9 @@ func counters(r *prometheus.Registry, n *node.Node, g *gateway.Gateway) {
 		{"connections_slow_total", "Connections closed because they accepted no bytes or let answers pile up.", &gate.Slow},
 		{"connections_violation_total", "Connections closed because they broke the protocol.", &gate.Violation},
 		{"received_total", "Messages received from clients.", &gate.Received},
-		{"tls_handshakes_total", "TLS handshakes completed.", &gate.TLS.Handshakes},
-		{"tls_handshakes_failed_total", "TLS handshakes that failed or took too long.", &gate.TLS.Failed},
-		{"tls_handshakes_crowded_total", "TLS handshakes cut because too many others waited for theirs.", &gate.TLS.Crowded},
+		{"tls_handshakes_total", "TLS handshakes completed.", &secure.Handshakes},
+		{"tls_handshakes_failed_total", "TLS handshakes that failed or took too long.", &secure.Failed},
+		{"tls_handshakes_crowded_total", "TLS handshakes cut because too many others waited for theirs.", &secure.Crowded},
 	} {
 		r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "barrage_" + c.name, Help: c.help},
 			func() float64 { return float64(c.value.Load()) }))

@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -33,6 +34,14 @@ func addConnectFlags(cmd *cobra.Command, timeoutHelp string) *connectFlags {
 	flags.Var(&f.timeout, "timeout", timeoutHelp)
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "no notices on standard error")
 	return f
+}
+
+// advise adds to an error of a command what to do about a certificate that is not trusted.
+func advise(err error) error {
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return fmt.Errorf("%w; if it is yours, give the certificate of its authority with --ca FILE", err)
+	}
+	return err
 }
 
 // tls gives what wss:// needs beyond the defaults, nil when that is nothing.
