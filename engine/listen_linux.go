@@ -7,7 +7,7 @@ import "net"
 // connections whose handshake is complete: net/http reads all requests, and passes those that it upgrades to Engine.Serve.
 func Listen(l net.Listener, o LoopOptions, portable bool) (Engine, net.Listener, error) {
 	tcp, ok := l.(*net.TCPListener)
-	if portable || !ok || o.TLS != nil {
+	if portable || !ok {
 		return NewPortable(o.Options), overTLS(l, o), nil
 	}
 	e, err := NewLoops(tcp, o)

@@ -25,6 +25,7 @@ type Loops struct {
 	loops    []*loop
 	fallback *Portable // for connections that are no plain TCP
 	http     *handOver
+	secure   *handshakes // nil without TLS
 
 	maxWaiting int // of each loop
 
@@ -85,6 +86,8 @@ func (e *Loops) start() error {
 		l, err := newLoop(e)
 		if err == nil {
 			e.loops = append(e.loops, l)
+		}
+		if err == nil && e.options.TLS == nil {
 			err = l.add(e.listenFd, 0, unix.EPOLLIN|unix.EPOLLEXCLUSIVE)
 		}
 		if err != nil {
@@ -98,6 +101,10 @@ func (e *Loops) start() error {
 	}
 	for _, l := range e.loops {
 		e.wg.Go(l.run)
+	}
+	if e.options.TLS != nil {
+		e.secure = newHandshakes(e.listener, e.options, newTLSWire, e.secured)
+		e.secure.start()
 	}
 	return nil
 }
@@ -122,7 +129,11 @@ func (e *Loops) Serve(conn net.Conn, first []byte, open func(Socket) Handler) {
 		first = append(slices.Clip(first), p.first...)
 		conn = p.Conn
 	}
+	wire := wireOf(conn)
 	tcp, ok := conn.(*net.TCPConn)
+	if wire != nil {
+		tcp, ok = wire.Conn.(*net.TCPConn)
+	}
 	if !ok {
 		e.fallback.Serve(conn, first, open)
 		return
@@ -132,27 +143,38 @@ func (e *Loops) Serve(conn net.Conn, first []byte, open func(Socket) Handler) {
 		e.fallback.Serve(conn, first, open)
 		return
 	}
-	var remote netip.AddrPort
-	if a, ok := conn.RemoteAddr().(*net.TCPAddr); ok { // it has none when the peer has gone
-		remote = a.AddrPort()
-	}
-	conn.Close() // the copy lives on, outside of net's poller
+	remote := remoteOf(tcp)
+	tcp.Close() // the copy lives on, outside of net's poller
 	l := e.loops[e.generation.Load()%uint32(len(e.loops))]
 	ok = l.post(func() {
 		s, err := l.adopt(fd, remote)
 		if err != nil {
 			e.acceptFailed(err)
-			l.stillborn(fd, err, open)
+			l.stillborn(fd, wire, err, open)
 			return
 		}
+		if wire != nil {
+			wire.enter(s)
+		}
 		s.open(open, first)
+		if wire != nil {
+			wire.feed()
+		}
 		if l.ended {
 			l.end(s, net.ErrClosed)
 		}
 	})
 	if !ok {
-		l.stillborn(fd, net.ErrClosed, open)
+		l.stillborn(fd, wire, net.ErrClosed, open)
 	}
+}
+
+// remoteOf is the peer's address; a connection has none when the peer has gone.
+func remoteOf(c *net.TCPConn) netip.AddrPort {
+	if a, ok := c.RemoteAddr().(*net.TCPAddr); ok {
+		return a.AddrPort()
+	}
+	return netip.AddrPort{}
 }
 
 func duplicate(c *net.TCPConn) (fd int, err error) {
@@ -172,6 +194,9 @@ func (e *Loops) StopAccepting() {
 		// Closing is not enough: the loops' copy of the descriptor would go on listening.
 		_ = unix.Shutdown(e.listenFd, unix.SHUT_RDWR)
 		e.http.Close()
+		if e.secure != nil {
+			e.secure.close()
+		}
 		for _, l := range e.loops {
 			l.post(l.deafen)
 		}

@@ -31,6 +31,8 @@ type loopSocket struct {
 	place   int      // in the slot
 	paused  bool     // the handler's last Read reported false
 
+	wire *tlsWire // with TLS; set before the socket is used
+
 	mu       sync.Mutex
 	interest uint32    // owner: mu; what epoll watches for
 	nudged   bool      // owner: mu; a resume stands in the mailbox
@@ -43,7 +45,15 @@ const readInterest = unix.EPOLLIN | unix.EPOLLRDHUP
 
 // TryWrite implements fanout.Socket.
 func (s *loopSocket) TryWrite(b []byte) (n int, err error) {
-	n, err = unix.Write(s.fd, b)
+	if s.wire != nil {
+		return s.wire.tryWrite(b)
+	}
+	return writeSocket(s.fd, b)
+}
+
+// writeSocket writes what a socket takes without blocking.
+func writeSocket(fd int, b []byte) (n int, err error) {
+	n, err = unix.Write(fd, b)
 	switch {
 	case err == nil:
 		return n, nil
@@ -54,7 +64,12 @@ func (s *loopSocket) TryWrite(b []byte) (n int, err error) {
 }
 
 // ArmWrite implements fanout.Socket.
-func (s *loopSocket) ArmWrite() { s.watch(unix.EPOLLOUT, 0) }
+func (s *loopSocket) ArmWrite() {
+	if s.wire != nil {
+		s.wire.arm()
+	}
+	s.watch(unix.EPOLLOUT, 0)
+}
 
 // Finish implements fanout.Socket.
 func (s *loopSocket) Finish() {
@@ -63,8 +78,12 @@ func (s *loopSocket) Finish() {
 	if !s.closed {
 		s.linger = time.Now().Add(s.loop.engine.options.Linger)
 		s.watchLocked(readInterest, 0) // one that is not being read would not see its peer's end
-		// The peer may have gone; reading finds out.
-		_ = unix.Shutdown(s.fd, unix.SHUT_WR)
+		if s.wire == nil {
+			// The peer may have gone; reading finds out.
+			_ = unix.Shutdown(s.fd, unix.SHUT_WR)
+		} else if s.wire.finish() {
+			s.watchLocked(unix.EPOLLOUT, 0)
+		}
 	}
 }
 
@@ -100,6 +119,9 @@ func (s *loopSocket) resume() {
 	if s.paused && !closed && s.handler.Read(nil) {
 		s.paused = false
 		s.watch(readInterest, 0)
+		if s.wire != nil {
+			s.wire.feed()
+		}
 	}
 }
 
@@ -136,7 +158,7 @@ func (s *loopSocket) watchLocked(more, less uint32) {
 func (s *loopSocket) event(events uint32) {
 	if events&unix.EPOLLOUT != 0 {
 		s.watch(0, unix.EPOLLOUT)
-		if s.handler != nil {
+		if s.handler != nil && (s.wire == nil || s.wire.writable()) {
 			s.handler.Writable()
 		}
 	}
@@ -159,6 +181,10 @@ func socketError(fd int) error {
 
 // read reads once; what is left makes epoll speak again.
 func (s *loopSocket) read() {
+	if s.wire != nil {
+		s.wire.read()
+		return
+	}
 	n, err := unix.Read(s.fd, s.loop.buf)
 	switch {
 	case n > 0:
@@ -214,5 +240,9 @@ func (s *loopSocket) release() (net.Conn, error) {
 	s.loop.forget(s)
 	f := os.NewFile(uintptr(s.fd), "tcp")
 	defer f.Close() // FileConn has a copy of its own
-	return net.FileConn(f)
+	conn, err := net.FileConn(f)
+	if err == nil && s.wire != nil {
+		return s.wire.leave(conn), nil
+	}
+	return conn, err
 }
