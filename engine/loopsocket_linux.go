@@ -158,7 +158,7 @@ func (s *loopSocket) watchLocked(more, less uint32) {
 func (s *loopSocket) event(events uint32) {
 	if events&unix.EPOLLOUT != 0 {
 		s.watch(0, unix.EPOLLOUT)
-		if s.handler != nil && (s.wire == nil || s.wire.writable()) {
+		if tell := s.wire == nil || s.wire.writable(); tell && s.handler != nil {
 			s.handler.Writable()
 		}
 	}

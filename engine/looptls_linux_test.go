@@ -122,7 +122,7 @@ func TestRecordsMayArriveByteByByte(t *testing.T) {
 	if err := c.CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
-	_ = tap.Conn.SetDeadline(time.Now().Add(patience)) // crypto/tls has ended the time for writing
+	_ = tap.SetDeadline(time.Now().Add(patience)) // crypto/tls has ended the time for writing
 	for i := range tap.kept {
 		if _, err := tap.Conn.Write(tap.kept[i : i+1]); err != nil {
 			t.Fatal(err)
@@ -413,7 +413,7 @@ func TestASlowReaderOfALoopOverTLS(t *testing.T) {
 			if writers.Stats.Blocked.Load() == 0 {
 				t.Error("a reader that is slower than its server fills the socket")
 			}
-			if n, err := tap.Conn.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
+			if n, err := tap.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
 				t.Errorf("after the end of TLS the stream ends too, not %d, %v", n, err)
 			}
 		})
@@ -489,7 +489,7 @@ func TestHowPeersOfALoopEndOverTLS(t *testing.T) {
 	}
 	c, p = h.enterTLS("")
 	_ = c.NetConn().(*wireTap).Conn.(*net.TCPConn).SetLinger(0)
-	c.NetConn().(*wireTap).Conn.Close()
+	c.NetConn().Close()
 	if err := p.awaitClosed(t); !errors.Is(err, unix.ECONNRESET) {
 		t.Errorf("a connection that its peer reset is closed with the error, not %v", err)
 	}

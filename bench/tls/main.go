@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -35,6 +36,8 @@ type options struct {
 	size        int
 	seconds     int
 	variants    string
+	storm       int
+	against     string // a storm in a process of its own: the address
 }
 
 func main() {
@@ -45,6 +48,8 @@ func main() {
 	flag.IntVar(&o.size, "size", 128, "bytes of a message")
 	flag.IntVar(&o.seconds, "seconds", 5, "time for each rate")
 	flag.StringVar(&o.variants, "variants", "auto,auto+tls,portable,portable+tls", "engines, each with or without TLS")
+	flag.IntVar(&o.storm, "storm", 3000, "connections that come at once while an echo is timed")
+	flag.StringVar(&o.against, "against", "", "used by the program itself")
 	flag.Parse()
 	if err := run(&o); err != nil {
 		fmt.Fprintln(os.Stderr, "bench/tls:", err)
@@ -53,6 +58,10 @@ func main() {
 }
 
 func run(o *options) error {
+	if o.against != "" {
+		n := &node{options: o, addr: o.against, tls: &tls.Config{InsecureSkipVerify: true}}
+		return n.fill(o.storm, 256)
+	}
 	dir, err := os.MkdirTemp("", "barrage-tls-")
 	if err != nil {
 		return err
@@ -73,6 +82,12 @@ func run(o *options) error {
 			return fmt.Errorf("%s: %w", variant, err)
 		}
 		if err := n.busy(variant); err != nil {
+			return fmt.Errorf("%s: %w", variant, err)
+		}
+		if n.tls == nil {
+			continue
+		}
+		if err := n.stormed(variant); err != nil {
 			return fmt.Errorf("%s: %w", variant, err)
 		}
 	}
@@ -148,6 +163,7 @@ func (n *node) join(channel string) (net.Conn, error) {
 		conn.Close()
 		return nil, err
 	}
+	defer resp.Body.Close() // it has none
 	if resp.StatusCode != http.StatusSwitchingProtocols {
 		conn.Close()
 		return nil, fmt.Errorf("%s", resp.Status)
@@ -160,14 +176,14 @@ type oneByte struct{ io.Reader }
 
 func (r oneByte) Read(b []byte) (int, error) { return r.Reader.Read(b[:1]) }
 
-// fill opens the room's connections, 32 at a time.
-func (n *node) fill() error {
+// fill opens the room's connections, some at a time.
+func (n *node) fill(connections, together int) error {
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	var failed error
-	for i := range 32 {
+	for i := range together {
 		wg.Go(func() {
-			for range (n.connections + 31 - i) / 32 {
+			for range (connections + together - 1 - i) / together {
 				c, err := n.join("room")
 				mu.Lock()
 				if err != nil {
@@ -191,7 +207,7 @@ func (n *node) idle(variant string) error {
 	defer n.stop()
 	time.Sleep(time.Second)
 	before := n.resident()
-	if err := n.fill(); err != nil {
+	if err := n.fill(n.connections, 32); err != nil {
 		return err
 	}
 	time.Sleep(4 * time.Second)
@@ -206,7 +222,7 @@ func (n *node) busy(variant string) error {
 	}
 	defer n.stop()
 	before := n.cpu()
-	if err := n.fill(); err != nil {
+	if err := n.fill(n.connections, 32); err != nil {
 		return err
 	}
 	fmt.Printf("%-14s %7.1f µs of CPU per connection made\n", variant, micros(n.cpu()-before)/float64(n.connections))
@@ -253,6 +269,63 @@ func (n *node) deliver(variant string, rate int) error {
 	fmt.Printf("%-14s %7.2f µs of CPU per delivery at %d messages/s; %d of %d arrived within %.1f s\n", variant, micros(n.cpu()-before)/float64(want), rate,
 		n.got.Load(), want, took.Seconds())
 	return nil
+}
+
+// stormed times echoes on one connection while many others come.
+func (n *node) stormed(variant string) error {
+	if err := n.start(); err != nil {
+		return err
+	}
+	defer n.stop()
+	c, err := n.join("echo")
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	storm := exec.Command(self, "--against", n.addr, "--storm", strconv.Itoa(n.storm))
+	storm.Stderr = os.Stderr
+	began := time.Now()
+	if err := storm.Start(); err != nil {
+		return err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- storm.Wait() }()
+	var times []time.Duration
+	for {
+		select {
+		case err := <-ended:
+			if err != nil || len(times) == 0 {
+				return fmt.Errorf("the storm ended too soon: %w", err)
+			}
+			slices.Sort(times)
+			at := func(q float64) float64 { return micros(times[int(q*float64(len(times)-1))]) / 1000 }
+			fmt.Printf("%-14s %7.1f ms p50, %.1f ms p99, %.1f ms at most for an echo while %d connections came within %.1f s\n", variant, at(0.5), at(0.99), at(1), n.storm,
+				time.Since(began).Seconds())
+			return nil
+		default:
+		}
+		took, err := echo(c)
+		if err != nil {
+			return err
+		}
+		times = append(times, took)
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// echo sends a text and waits until it has come back.
+func echo(c net.Conn) (time.Duration, error) {
+	frame := ws.AppendHeader(nil, ws.Header{Fin: true, Op: ws.OpText, Masked: true, Length: 4})
+	began := time.Now()
+	if _, err := c.Write(append(frame, "echo"...)); err != nil {
+		return 0, err
+	}
+	_, err := io.ReadFull(c, make([]byte, 6))
+	return time.Since(began), err
 }
 
 // count counts the messages that arrive on a connection.
