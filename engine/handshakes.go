@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,7 +37,8 @@ type handshakes struct {
 	most     int           // under way at once
 	stats    *TLSStats
 	log      *slog.Logger
-	under    func(net.Conn) net.Conn // makes what TLS runs over, of an accepted connection
+	under    func(*turned) net.Conn // makes what TLS runs over
+	turns    chan struct{}          // as many tokens as handshakes may compute at once
 	// ready takes a connection whose handshake is complete. It may block until closed is closed.
 	ready  func(c *tls.Conn)
 	closed chan struct{}
@@ -56,10 +58,11 @@ type handshake struct {
 }
 
 // newHandshakes starts nothing; run does.
-func newHandshakes(l net.Listener, o LoopOptions, under func(net.Conn) net.Conn, ready func(*tls.Conn)) *handshakes {
+func newHandshakes(l net.Listener, o LoopOptions, under func(*turned) net.Conn, ready func(*tls.Conn)) *handshakes {
 	h := &handshakes{
 		listener: l, config: o.TLS, limit: o.Handshake, most: maxHandshakes, stats: o.TLSStats, log: o.Log,
 		under: under, ready: ready, closed: make(chan struct{}), room: make(chan struct{}, 1),
+		turns: make(chan struct{}, max(runtime.GOMAXPROCS(0)-1, 1)),
 	}
 	if h.limit <= 0 {
 		h.limit = 10 * time.Second
@@ -165,8 +168,10 @@ func (h *handshakes) drop(s *handshake) {
 func (h *handshakes) shake(s *handshake) {
 	// A connection that cannot take a deadline has ended.
 	_ = s.conn.SetDeadline(s.began.Add(h.limit))
-	c := tls.Server(h.under(s.conn), h.config)
+	turn := &turned{Conn: s.conn, turns: h.turns}
+	c := tls.Server(h.under(turn), h.config)
 	err := c.Handshake()
+	turn.end()
 	if err == nil {
 		_ = s.conn.SetDeadline(time.Time{})
 		h.stats.Handshakes.Add(1)
@@ -186,6 +191,51 @@ func (h *handshakes) shake(s *handshake) {
 	h.mu.Lock()
 	h.drop(s)
 	h.mu.Unlock()
+}
+
+// turned is a connection whose handshake computes only when it is its turn, which it is not while it waits for its peer:
+// thousands of handshakes that come at once, half a millisecond each, would otherwise all stand before those who serve the
+// connections that are there. It is owned by the goroutine of its handshake until end.
+type turned struct {
+	net.Conn
+	turns chan struct{} // nil after the handshake
+	mine  bool
+}
+
+// Read implements net.Conn.
+func (t *turned) Read(b []byte) (int, error) {
+	t.release()
+	defer t.take()
+	return t.Conn.Read(b)
+}
+
+// Write implements net.Conn.
+func (t *turned) Write(b []byte) (int, error) {
+	t.release()
+	defer t.take()
+	return t.Conn.Write(b)
+}
+
+// NetConn is what is below.
+func (t *turned) NetConn() net.Conn { return t.Conn }
+
+func (t *turned) take() {
+	if t.turns != nil {
+		t.turns <- struct{}{}
+		t.mine = true
+	}
+}
+
+func (t *turned) release() {
+	if t.mine {
+		<-t.turns
+		t.mine = false
+	}
+}
+
+func (t *turned) end() {
+	t.release()
+	t.turns = nil
 }
 
 // plainHTTP is the answer to a request without TLS, in the words of net/http.
@@ -241,7 +291,7 @@ func overTLS(l net.Listener, o LoopOptions) net.Listener {
 		return l
 	}
 	t := &tlsListener{conns: make(chan net.Conn)}
-	t.handshakes = newHandshakes(l, o, func(c net.Conn) net.Conn { return c }, t.deliver)
+	t.handshakes = newHandshakes(l, o, func(c *turned) net.Conn { return c }, t.deliver)
 	t.start()
 	return t
 }

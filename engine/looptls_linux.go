@@ -31,6 +31,7 @@ type tlsWire struct {
 	queue  []byte // owner: mu; ciphertext that the socket has not taken
 	armed  bool   // owner: mu; the handler wants to know when the socket is writable
 	ending bool   // owner: mu; the sending direction ends after queue
+	unread bool   // owner: mu; queue had no room
 }
 
 const (
@@ -57,7 +58,7 @@ var errNoTCP = errors.New("the connection is not TCP")
 var errUnread = errors.New("too many answers of TLS wait to be read")
 
 // newTLSWire is what a server's TLS runs over at first.
-func newTLSWire(conn net.Conn) net.Conn { return &tlsWire{Conn: conn} }
+func newTLSWire(conn *turned) net.Conn { return &tlsWire{Conn: conn} }
 
 // wireOf is what a connection's TLS runs over; nil when it is no TLS that can be given to a loop.
 func wireOf(conn net.Conn) *tlsWire {
@@ -115,6 +116,7 @@ func (w *tlsWire) Write(b []byte) (int, error) {
 		}
 	}
 	if len(w.queue)+len(b)-n > maxQueuedTLS {
+		w.unread = true
 		return 0, errUnread
 	}
 	w.queue = append(w.queue, b[n:]...)
@@ -263,15 +265,29 @@ func (w *tlsWire) feed() {
 			s.loop.end(s, nil)
 			return
 		default:
+			if w.overrun() {
+				err = errUnread // which crypto/tls keeps to itself, and stumbles over the next record
+			}
 			s.loop.end(s, err)
 			return
 		}
 	}
 }
 
+// overrun says whether queue had no room.
+func (w *tlsWire) overrun() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.unread
+}
+
 // answer sees to it that what TLS itself had to send is sent.
 func (w *tlsWire) answer() {
-	if full, err := w.full(); full && err == nil {
+	full, err := w.full()
+	switch {
+	case w.overrun():
+		w.sock.Abort(errUnread)
+	case full && err == nil:
 		w.sock.watch(unix.EPOLLOUT, 0)
 	}
 }
@@ -286,7 +302,7 @@ func (s *loopSocket) state() (closed, paused bool) {
 // secured takes a connection whose handshake is complete into a loop, which reads its request.
 func (e *Loops) secured(c *tls.Conn) {
 	w := wireOf(c)
-	tcp, ok := w.Conn.(*net.TCPConn)
+	tcp, ok := lowest(w.Conn).(*net.TCPConn)
 	if !ok {
 		e.acceptFailed(errNoTCP)
 		w.Close()
