@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"barrage/proto"
 )
@@ -47,9 +48,13 @@ func (c *client) follow(last proto.Offset) (offsets []proto.Offset, err error) {
 func TestEveryMessageReachesEveryMemberOnce(t *testing.T) {
 	const members, messages = 200, 30
 	w := start(t, Options{})
+	var room []*client
+	for range members {
+		room = append(room, w.dial("/ws/room"))
+	}
 	var wg sync.WaitGroup
-	for i := range members {
-		c := w.dial("/ws/room")
+	for i, c := range room {
+		_ = c.SetReadDeadline(time.Now().Add(patience)) // dialing so many may have taken as long
 		wg.Go(func() {
 			offsets, err := c.follow(messages)
 			if err == nil {
