@@ -43,6 +43,7 @@ type Config struct {
 	// Namespaces say how channels behave, by the part of their name before the first colon.
 	Namespaces Namespaces
 
+	TLS     TLS
 	Limits  Limits
 	History History
 	Log     Log
@@ -50,6 +51,17 @@ type Config struct {
 	// DebugEndpoints opens /echo and /debug/pprof/: see the table in settings.go.
 	DebugEndpoints bool
 }
+
+// TLS says whether clients, pages and metrics are served over TLS. Both paths are given, or none.
+type TLS struct {
+	// Cert is the path of the certificate chain in PEM; empty means that there is no TLS.
+	Cert string
+	// Key is the path of the certificate's private key in PEM.
+	Key string
+}
+
+// Enabled says whether the node serves TLS.
+func (t TLS) Enabled() bool { return t.Cert != "" }
 
 // Limits bounds what clients may use.
 type Limits struct {

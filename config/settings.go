@@ -137,6 +137,17 @@ var settings = []Setting{
 			"the same namespaces.",
 		field: func(c *Config) any { return &c.Namespaces },
 	}, {
+		Name: "tls.cert", Hint: "FILE", Summary: "certificate chain in PEM: clients, pages and metrics are served over TLS",
+		Doc: "The path of a PEM file with the server's certificate, followed by those between it and its authority. With it " +
+			"and tls.key everything on listen is served over TLS 1.2 or 1.3 (wss://, https://), and nothing without. The files " +
+			"are looked at every few seconds: connections that are made after a change get the new certificate, those that " +
+			"there are go on, and a pair that cannot be used leaves the one before in use. Empty means no TLS.",
+		field: func(c *Config) any { return &c.TLS.Cert },
+	}, {
+		Name: "tls.key", Hint: "FILE", Summary: "private key of tls.cert in PEM",
+		Doc:   "The path of a PEM file with the private key of the certificate in tls.cert, without a passphrase.",
+		field: func(c *Config) any { return &c.TLS.Key },
+	}, {
 		Name: "limits.message", Hint: "SIZE", Summary: "largest message a client may send",
 		Doc: "The largest message a client may send, 1B to 16MiB. A larger one closes the connection with code 1009. " +
 			"It bounds the memory that one connection can claim.",
@@ -154,7 +165,8 @@ var settings = []Setting{
 		field: func(c *Config) any { return &c.Limits.ConnectionsPerAddress },
 	}, {
 		Name: "limits.handshake", Hint: "DURATION", Summary: "time from connecting to the end of the upgrade request",
-		Doc:   "How long a client may take from connecting to the end of its upgrade request, at least 100ms.",
+		Doc: "How long a client may take from connecting to the end of its upgrade request, at least 100ms. With TLS its " +
+			"handshake and then the request may take that time each.",
 		field: func(c *Config) any { return &c.Limits.Handshake },
 	}, {
 		Name: "limits.ping", Hint: "DURATION", Summary: "how often an idle connection is pinged",

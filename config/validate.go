@@ -21,6 +21,7 @@ func (c *Config) Validate() error {
 	c.checkProxies(&p)
 	c.checkCompression(&p)
 	c.Namespaces.check(&p)
+	c.checkTLS(&p)
 	c.checkLimits(&p)
 	c.checkHistory(&p)
 	c.checkLog(&p)
@@ -197,6 +198,16 @@ func (c *Config) checkProxies(p *Problems) {
 func (c *Config) checkCompression(p *Problems) {
 	if c.CompressionThreshold < 0 || c.CompressionThreshold > MaxMessage {
 		p.addf("compression_threshold: %s is out of bounds; give 0B to %s", FormatSize(c.CompressionThreshold), FormatSize(MaxMessage))
+	}
+}
+
+// checkTLS does not look into the files.
+func (c *Config) checkTLS(p *Problems) {
+	switch {
+	case c.TLS.Key != "" && c.TLS.Cert == "":
+		p.addf("tls.cert: it is missing, and tls.key alone is of no use; give both, or none")
+	case c.TLS.Cert != "" && c.TLS.Key == "":
+		p.addf("tls.key: it is missing, and tls.cert alone is of no use; give both, or none")
 	}
 }
 

@@ -156,8 +156,19 @@ func (p *Portable) Serve(conn net.Conn, first []byte, open func(Socket) Handler)
 	p.serve(conn, first, open)
 }
 
+// lowest is what a connection runs over in the end.
+func lowest(conn net.Conn) net.Conn {
+	for {
+		over, ok := conn.(interface{ NetConn() net.Conn })
+		if !ok {
+			return conn
+		}
+		conn = over.NetConn()
+	}
+}
+
 func (p *Portable) serve(conn net.Conn, first []byte, handler func(Socket) Handler) *Conn {
-	if t, ok := conn.(*net.TCPConn); ok {
+	if t, ok := lowest(conn).(*net.TCPConn); ok {
 		// Failing to cap the buffer costs memory, not correctness.
 		_ = t.SetWriteBuffer(p.options.SendBuffer)
 	}

@@ -280,8 +280,11 @@ func (l *loop) adopt(fd int) (*loopSocket, error) {
 }
 
 // stillborn makes the handler of a connection that cannot be served, as Serve promises, and closes it.
-func (l *loop) stillborn(fd int, err error, open func(Socket) Handler) {
+func (l *loop) stillborn(fd int, wire *tlsWire, err error, open func(Socket) Handler) {
 	s := &loopSocket{loop: l, fd: int32(fd), closed: true} // it can be written to while the handler does not know
+	if wire != nil {
+		wire.enter(s)
+	}
 	open(s).Closed(err)
 	unix.Close(fd)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"runtime"
 	"slices"
 	"sync"
@@ -25,6 +26,7 @@ type Loops struct {
 	fallback *Portable // for connections that are no plain TCP
 	http     *handOver
 	sockets  socketTable
+	secure   *handshakes // nil without TLS
 
 	maxWaiting int // of each loop
 
@@ -86,6 +88,8 @@ func (e *Loops) start() error {
 		l, err := newLoop(e)
 		if err == nil {
 			e.loops = append(e.loops, l)
+		}
+		if err == nil && e.options.TLS == nil {
 			err = l.add(e.listenFd, 0, unix.EPOLLIN|unix.EPOLLEXCLUSIVE)
 		}
 		if err != nil {
@@ -99,6 +103,10 @@ func (e *Loops) start() error {
 	}
 	for _, l := range e.loops {
 		e.wg.Go(l.run)
+	}
+	if e.options.TLS != nil {
+		e.secure = newHandshakes(e.listener, e.options, newTLSWire, e.secured)
+		e.secure.start()
 	}
 	return nil
 }
@@ -129,7 +137,11 @@ func (e *Loops) Serve(conn net.Conn, first []byte, open func(Socket) Handler) {
 		first = append(slices.Clip(first), p.first...)
 		conn = p.Conn
 	}
+	wire := wireOf(conn)
 	tcp, ok := conn.(*net.TCPConn)
+	if wire != nil {
+		tcp, ok = wire.Conn.(*net.TCPConn)
+	}
 	if !ok {
 		e.fallback.Serve(conn, first, open)
 		return
@@ -140,23 +152,37 @@ func (e *Loops) Serve(conn net.Conn, first []byte, open func(Socket) Handler) {
 		return
 	}
 	e.tune(fd)
-	conn.Close() // the copy lives on, outside of net's poller
+	tcp.Close() // the copy lives on, outside of net's poller
 	l := e.loops[e.generation.Load()%uint32(len(e.loops))]
 	ok = l.post(func() {
 		s, err := l.adopt(fd)
 		if err != nil {
 			e.acceptFailed(err)
-			l.stillborn(fd, err, open)
+			l.stillborn(fd, wire, err, open)
 			return
 		}
+		if wire != nil {
+			wire.enter(s)
+		}
 		s.open(open, first)
+		if wire != nil {
+			wire.feed()
+		}
 		if l.ended {
 			l.end(s, net.ErrClosed)
 		}
 	})
 	if !ok {
-		l.stillborn(fd, net.ErrClosed, open)
+		l.stillborn(fd, wire, net.ErrClosed, open)
 	}
+}
+
+// remoteOf is the peer's address; a connection has none when the peer has gone.
+func remoteOf(c *net.TCPConn) netip.AddrPort {
+	if a, ok := c.RemoteAddr().(*net.TCPAddr); ok {
+		return a.AddrPort()
+	}
+	return netip.AddrPort{}
 }
 
 func duplicate(c *net.TCPConn) (fd int, err error) {
@@ -176,6 +202,9 @@ func (e *Loops) StopAccepting() {
 		// Closing is not enough: the loops' copy of the descriptor would go on listening.
 		_ = unix.Shutdown(e.listenFd, unix.SHUT_RDWR)
 		e.http.Close()
+		if e.secure != nil {
+			e.secure.close()
+		}
 		for _, l := range e.loops {
 			l.post(l.deafen)
 		}

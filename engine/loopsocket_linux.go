@@ -29,6 +29,8 @@ type loopSocket struct {
 	slot    uint8    // of the wheel
 	paused  bool     // the handler's last Read reported false
 
+	wire *tlsWire // with TLS; set before the socket is used
+
 	mu       sync.Mutex
 	ending   *ending // owner: mu; nil before Finish and Abort
 	interest uint32  // owner: mu; what epoll watches for
@@ -54,7 +56,15 @@ const readInterest = unix.EPOLLIN | unix.EPOLLRDHUP
 
 // TryWrite implements fanout.Socket.
 func (s *loopSocket) TryWrite(b []byte) (n int, err error) {
-	n, err = rawWrite(int(s.fd), b)
+	if s.wire != nil {
+		return s.wire.tryWrite(b)
+	}
+	return writeSocket(int(s.fd), b)
+}
+
+// writeSocket writes what a socket takes without blocking.
+func writeSocket(fd int, b []byte) (n int, err error) {
+	n, err = rawWrite(fd, b)
 	switch {
 	case err == nil:
 		return n, nil
@@ -65,7 +75,12 @@ func (s *loopSocket) TryWrite(b []byte) (n int, err error) {
 }
 
 // ArmWrite implements fanout.Socket.
-func (s *loopSocket) ArmWrite() { s.watch(unix.EPOLLOUT, 0) }
+func (s *loopSocket) ArmWrite() {
+	if s.wire != nil {
+		s.wire.arm()
+	}
+	s.watch(unix.EPOLLOUT, 0)
+}
 
 // Finish implements fanout.Socket.
 func (s *loopSocket) Finish() {
@@ -74,8 +89,12 @@ func (s *loopSocket) Finish() {
 	if !s.closed {
 		s.beginEnding().linger = time.Now().Add(s.loop.engine.options.Linger)
 		s.watchLocked(readInterest, 0) // one that is not being read would not see its peer's end
-		// The peer may have gone; reading finds out.
-		_ = unix.Shutdown(int(s.fd), unix.SHUT_WR)
+		if s.wire == nil {
+			// The peer may have gone; reading finds out.
+			_ = unix.Shutdown(int(s.fd), unix.SHUT_WR)
+		} else if s.wire.finish() {
+			s.watchLocked(unix.EPOLLOUT, 0)
+		}
 		s.loop.post(s.hasten)
 	}
 }
@@ -123,6 +142,9 @@ func (s *loopSocket) resume() {
 	if s.paused && !closed && s.handler.Read(nil) {
 		s.paused = false
 		s.watch(readInterest, 0)
+		if s.wire != nil {
+			s.wire.feed()
+		}
 	}
 }
 
@@ -159,7 +181,7 @@ func (s *loopSocket) watchLocked(more, less uint32) {
 func (s *loopSocket) event(events uint32) {
 	if events&unix.EPOLLOUT != 0 {
 		s.watch(0, unix.EPOLLOUT)
-		if s.handler != nil {
+		if tell := s.wire == nil || s.wire.writable(); tell && s.handler != nil {
 			s.handler.Writable()
 		}
 	}
@@ -182,6 +204,10 @@ func socketError(fd int) error {
 
 // read reads once; what is left makes epoll speak again.
 func (s *loopSocket) read() {
+	if s.wire != nil {
+		s.wire.read()
+		return
+	}
 	n, err := rawRead(int(s.fd), s.loop.buf)
 	switch {
 	case n > 0:
@@ -245,5 +271,9 @@ func (s *loopSocket) release() (net.Conn, error) {
 	s.loop.forget(s)
 	f := os.NewFile(uintptr(s.fd), "tcp")
 	defer f.Close() // FileConn has a copy of its own
-	return net.FileConn(f)
+	conn, err := net.FileConn(f)
+	if err == nil && s.wire != nil {
+		return s.wire.leave(conn), nil
+	}
+	return conn, err
 }

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"crypto/tls"
 	"log/slog"
 	"net/http"
 	"time"
@@ -17,7 +18,11 @@ type LoopOptions struct {
 	// Waiting is how many connections may be open whose request has not arrived; one more ends the one that has waited
 	// longest. 0 means 4096.
 	Waiting int
-	Log     *slog.Logger
+	// TLS makes all connections TLS; nil means that none is. With it the listener need not be a *net.TCPListener.
+	TLS *tls.Config
+	// TLSStats, when set, counts handshakes of TLS.
+	TLSStats *TLSStats
+	Log      *slog.Logger
 }
 
 // Upgrader judges requests.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"barrage/internal/testcert"
 	"barrage/session"
 	"barrage/ws"
 )
@@ -39,7 +40,7 @@ func (w wire) Read(b []byte) (int, error) {
 func (w *world) dialCompressed(path string) (c *client, read *int) {
 	w.t.Helper()
 	read = new(int)
-	d := websocket.Dialer{EnableCompression: true, NetDial: func(network, addr string) (net.Conn, error) {
+	d := websocket.Dialer{EnableCompression: true, TLSClientConfig: testcert.Client(authority), NetDial: func(network, addr string) (net.Conn, error) {
 		conn, err := net.Dial(network, addr)
 		return wire{conn, read}, err
 	}}
@@ -149,7 +150,7 @@ func TestCompressedClientsResume(t *testing.T) {
 // offer is the opening of a connection that offers extensions and sends frames at once.
 func (w *world) offer(extensions string, frames ...byte) *wild {
 	w.t.Helper()
-	c, err := net.Dial("tcp", w.addr)
+	c, err := w.connect()
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"os"
 	"strings"
 	"testing"
@@ -109,7 +108,7 @@ func TestAnEchoThatIsNotReadIsNotReadFrom(t *testing.T) {
 func TestAnEchoThatIsNeverReadIsCut(t *testing.T) {
 	w := start(t, Options{Echo: true, Write: 100 * time.Millisecond})
 	c := w.wild("/echo")
-	_ = c.Conn.(*net.TCPConn).SetReadBuffer(4 << 10)
+	_ = c.tcp().SetReadBuffer(4 << 10)
 	message := frame(true, ws.OpBinary, strings.Repeat("b", 60<<10))
 	for {
 		if _, err := c.Write(message); err != nil {

@@ -9,6 +9,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -54,7 +55,9 @@ type Options struct {
 	TrustedProxies []netip.Prefix
 	// Echo opens /echo, which gives back what it is sent: for suites that test RFC 6455, not for the public.
 	Echo bool
-	Log  *slog.Logger
+	// TLS makes Listen serve TLS; nil means that it does not.
+	TLS *tls.Config
+	Log *slog.Logger
 }
 
 // Stats counts what a gateway did since the start.
@@ -79,6 +82,7 @@ type Gateway struct {
 	engine engine.Engine
 	stats  Stats
 	began  time.Time // moments of connections count from here
+	secure engine.TLSStats
 
 	mu      sync.Mutex
 	conns   []*conn            // owner: mu; each knows its place
@@ -112,7 +116,7 @@ func (g *Gateway) engineOptions() engine.Options {
 // gateway come out of the listener that is returned. It is called at most once, before any request.
 func (g *Gateway) Listen(l net.Listener, handshake time.Duration, portable bool) (net.Listener, error) {
 	e, rest, err := engine.Listen(l, engine.LoopOptions{
-		Options: g.engineOptions(), Upgrader: g, Handshake: handshake, Log: g.Log,
+		Options: g.engineOptions(), Upgrader: g, Handshake: handshake, TLS: g.TLS, TLSStats: &g.secure, Log: g.Log,
 	}, portable)
 	if err != nil {
 		return nil, err
@@ -143,6 +147,9 @@ func between(from, to moment) time.Duration {
 
 // Stats are the gateway's counters.
 func (g *Gateway) Stats() *Stats { return &g.stats }
+
+// TLSStats are the counters of the handshakes of TLS.
+func (g *Gateway) TLSStats() *engine.TLSStats { return &g.secure }
 
 // Connections is the number of connections now.
 func (g *Gateway) Connections() int {

@@ -3,7 +3,6 @@ package gateway
 import (
 	"bufio"
 	"io"
-	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -17,7 +16,7 @@ import (
 // refused sends a request and returns the answer, whose body must be one sentence.
 func (w *world) refused(request string) (status int, header http.Header, sentence string) {
 	w.t.Helper()
-	c, err := net.Dial("tcp", w.addr)
+	c, err := w.connect()
 	if err != nil {
 		w.t.Fatal(err)
 	}

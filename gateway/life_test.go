@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -135,8 +134,7 @@ func TestAClientThatIsCutLeavesNothingBehind(t *testing.T) {
 	for range 20 {
 		c := w.wild("/ws/room?last=1000")
 		c.write(text(`{"publish":{"data":1}}`))
-		_ = c.Conn.(*net.TCPConn).SetLinger(0)
-		c.Close()
+		c.reset()
 	}
 	eventually(t, "connections that broke are released", func() bool { return w.gateway.Stats().Closed.Load() == 20 })
 	s := w.gateway.Stats()
@@ -286,7 +284,7 @@ func TestShutdownWhileClientsArrive(t *testing.T) {
 					return
 				default:
 				}
-				c, err := net.Dial("tcp", w.addr)
+				c, err := w.connect()
 				if err != nil {
 					return // the node has ended
 				}
@@ -307,7 +305,8 @@ func TestShutdownWhileClientsArrive(t *testing.T) {
 	close(stop)
 	wg.Wait()
 	s := w.gateway.Stats()
-	if n := w.gateway.Connections(); n != 0 || s.Accepted.Load() != s.Closed.Load() || s.Refused.Load() == 0 {
+	// With TLS the node may have gone before anyone has come far enough to be refused.
+	if n := w.gateway.Connections(); n != 0 || s.Accepted.Load() != s.Closed.Load() || s.Refused.Load() == 0 && !secure {
 		t.Errorf("all %d that were accepted were closed, not %d, and the others refused (%d); %d are left", s.Accepted.Load(), s.Closed.Load(), s.Refused.Load(), n)
 	}
 	w.gateway.mu.Lock()

@@ -3,6 +3,7 @@ package gateway
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -22,6 +23,7 @@ import (
 	"barrage/broker"
 	"barrage/broker/local"
 	"barrage/channel"
+	"barrage/internal/testcert"
 	"barrage/journal"
 	"barrage/journal/memory"
 	"barrage/node"
@@ -30,15 +32,17 @@ import (
 	"barrage/ws"
 )
 
-// portable chooses the engine of the tests that run now.
-var portable bool
+// portable chooses the engine of the tests that run now, secure whether they run over TLS.
+var portable, secure bool
 
-// TestMain runs all tests on the engine of this system, and again on the portable one.
+// TestMain runs all tests on the engine of this system and on the portable one, without TLS and with it.
 func TestMain(m *testing.M) {
-	code := m.Run()
-	if code == 0 {
-		portable = true
-		code = m.Run()
+	code := 0
+	for i := 0; i < 4 && code == 0; i++ {
+		portable, secure = i%2 == 1, i >= 2
+		if code = m.Run(); code != 0 {
+			fmt.Fprintf(os.Stderr, "portable %t, over TLS %t\n", portable, secure)
+		}
 	}
 	if err := goleak.Find(); err != nil && code == 0 {
 		fmt.Fprintln(os.Stderr, err)
@@ -139,6 +143,9 @@ func start(t *testing.T, o Options) *world {
 	n, w.journal = newNode(t, codecs)
 	o.Node, o.Backend, o.Writers = "a", n, n.Writers()
 	o.Log = slog.New(slog.DiscardHandler)
+	if secure {
+		o.TLS = &tls.Config{Certificates: []tls.Certificate{authority.TLS()}}
+	}
 	w.gateway = New(o)
 	server := httptest.NewUnstartedServer(w.gateway)
 	rest, err := w.gateway.Listen(server.Listener, time.Second*10, portable)
@@ -149,6 +156,9 @@ func start(t *testing.T, o Options) *world {
 	server.Start()
 	w.addr = server.Listener.Addr().String()
 	w.url = "ws://" + w.addr
+	if secure {
+		w.url = "wss://" + w.addr
+	}
 	t.Cleanup(func() {
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel() // at once
@@ -184,7 +194,8 @@ type client struct {
 // dial connects; header pairs are added to the request.
 func (w *world) dial(path string, header ...string) *client {
 	w.t.Helper()
-	c, resp, err := websocket.DefaultDialer.Dial(w.url+path, pairs(header))
+	dialer := websocket.Dialer{TLSClientConfig: testcert.Client(authority)}
+	c, resp, err := dialer.Dial(w.url+path, pairs(header))
 	if err != nil {
 		body := ""
 		if resp != nil {
@@ -318,10 +329,21 @@ func (w *world) wild(path string, frames ...byte) *wild {
 	return c
 }
 
+// authority is the certificate of the tests over TLS.
+var authority = testcert.New(1)
+
+// connect connects, over TLS when that is the tests' turn.
+func (w *world) connect() (net.Conn, error) {
+	if secure {
+		return tls.Dial("tcp", w.addr, testcert.Client(authority))
+	}
+	return net.Dial("tcp", w.addr)
+}
+
 // knock is wild without waiting for the answer to the handshake; answer does that.
 func (w *world) knock(path string, frames ...byte) *wild {
 	w.t.Helper()
-	c, err := net.Dial("tcp", w.addr)
+	c, err := w.connect()
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -335,6 +357,21 @@ func (w *world) knock(path string, frames ...byte) *wild {
 
 func newWild(t *testing.T, c net.Conn) *wild {
 	return &wild{t: t, Conn: c, br: bufio.NewReader(c), asm: ws.NewAssembler(&ws.Rules{MaxMessage: 4 << 20, FromServer: true}), buf: make([]byte, 64<<10)}
+}
+
+// reset ends the connection without a goodbye.
+func (c *wild) reset() {
+	_ = c.tcp().SetLinger(0)
+	c.tcp().Close()
+}
+
+// tcp is the connection under it all.
+func (c *wild) tcp() *net.TCPConn {
+	under := c.Conn
+	if over, ok := under.(*tls.Conn); ok {
+		under = over.NetConn()
+	}
+	return under.(*net.TCPConn)
 }
 
 // answer reads the answer to the handshake.

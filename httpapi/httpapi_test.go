@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -30,6 +31,8 @@ import (
 	"barrage/broker/local"
 	"barrage/gateway"
 	"barrage/httpapi"
+	"barrage/internal/keypair"
+	"barrage/internal/testcert"
 	"barrage/journal"
 	"barrage/journal/memory"
 	"barrage/metrics"
@@ -229,7 +232,7 @@ func TestMetricsShowEveryCounter(t *testing.T) {
 	w.appends.Observe(3, time.Millisecond, nil)
 	w.appends.Observe(1, time.Millisecond, errors.New("x"))
 	all := map[string]float64{}
-	for i, stats := range []any{w.node.Stats(), w.node.Hub().Stats(), &w.node.Writers().Stats, w.gateway.Stats()} {
+	for i, stats := range []any{w.node.Stats(), w.node.Hub().Stats(), &w.node.Writers().Stats, w.gateway.Stats(), w.gateway.TLSStats()} {
 		maps.Copy(all, fill(t, stats, int64(i+1)*1_000_000))
 	}
 	shown := map[float64]string{}
@@ -271,6 +274,19 @@ func TestGauges(t *testing.T) {
 	}
 }
 
+func certificate(t *testing.T) *keypair.Pair {
+	t.Helper()
+	cert, key, err := testcert.New(1).Write(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := keypair.Open(cert, key, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
 // The page that lists the metrics is checked against them: every one with its type and its help.
 func TestThePageOfMetricsIsComplete(t *testing.T) {
 	const page = "../docs/metrics.md"
@@ -279,8 +295,9 @@ func TestThePageOfMetricsIsComplete(t *testing.T) {
 		t.Fatal(err)
 	}
 	var want []string
-	families := start(t).families()
-	for name, f := range families {
+	w := start(t)
+	metrics.Certificate(w.registry, certificate(t)) // which a node without TLS does not have
+	for name, f := range w.families() {
 		if strings.HasPrefix(name, "barrage_") {
 			want = append(want, fmt.Sprintf("| `%s` | %s | %s |", name, strings.ToLower(f.GetType().String()), f.GetHelp()))
 		}

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"barrage/gateway"
+	"barrage/internal/keypair"
 	"barrage/node"
 	"barrage/session"
 )
@@ -58,7 +59,7 @@ func New(n *node.Node, g *gateway.Gateway, j *Journal) *prometheus.Registry {
 }
 
 func counters(r *prometheus.Registry, n *node.Node, g *gateway.Gateway) {
-	nodeStats, hub, out, gate := n.Stats(), n.Hub().Stats(), &n.Writers().Stats, g.Stats()
+	nodeStats, hub, out, gate, secure := n.Stats(), n.Hub().Stats(), &n.Writers().Stats, g.Stats(), g.TLSStats()
 	sent := g.Compression
 	if sent == nil {
 		sent = new(session.Compression) // it stays at 0
@@ -108,6 +109,9 @@ func counters(r *prometheus.Registry, n *node.Node, g *gateway.Gateway) {
 		{"compressed_total", "Payloads compressed for sending: of a message for all its receivers, once per wire format.", &sent.Deflated},
 		{"compressed_before_bytes_total", "Bytes of the payloads that were compressed.", &sent.Before},
 		{"compressed_after_bytes_total", "Bytes of the same payloads as they are sent.", &sent.After},
+		{"tls_handshakes_total", "TLS handshakes completed.", &secure.Handshakes},
+		{"tls_handshakes_failed_total", "TLS handshakes that failed or took too long.", &secure.Failed},
+		{"tls_handshakes_crowded_total", "TLS handshakes cut because too many others waited for theirs.", &secure.Crowded},
 	} {
 		r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "barrage_" + c.name, Help: c.help},
 			func() float64 { return float64(c.value.Load()) }))
@@ -134,4 +138,19 @@ func truth(b bool) float64 {
 		return 1
 	}
 	return 0
+}
+
+// Certificate adds what is to be known about the certificate of a node that serves TLS.
+func Certificate(r *prometheus.Registry, p *keypair.Pair) {
+	r.MustRegister(
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "barrage_tls_certificate_expiry_timestamp_seconds", Help: "When the certificate in use ends to be valid, in seconds since 1970; only with TLS.",
+		}, func() float64 { return float64(p.Expires().Unix()) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "barrage_tls_reloads_total", Help: "Certificates taken because their files changed; only with TLS.",
+		}, func() float64 { return float64(p.Reloads.Load()) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "barrage_tls_reload_failures_total", Help: "Changes of the certificate's files that could not be used, so that the one before stayed in use; only with TLS.",
+		}, func() float64 { return float64(p.Failures.Load()) }),
+	)
 }

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -17,6 +20,7 @@ import (
 type connectFlags struct {
 	urls    []string
 	name    string
+	ca      string
 	timeout durationValue
 	quiet   bool
 }
@@ -26,9 +30,37 @@ func addConnectFlags(cmd *cobra.Command, timeoutHelp string) *connectFlags {
 	flags := cmd.Flags()
 	flags.StringSliceVar(&f.urls, "url", []string{"ws://127.0.0.1:8000"},
 		"`URL` of a node or balancer, ws://host:port or wss://host:port; give several to move on when one is lost")
+	flags.StringVar(&f.ca, "ca", "", "trust the certificates in `FILE` (PEM) besides the system's, for wss://")
 	flags.Var(&f.timeout, "timeout", timeoutHelp)
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "no notices on standard error")
 	return f
+}
+
+// advise adds to an error of a command what to do about a certificate that is not trusted.
+func advise(err error) error {
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return fmt.Errorf("%w; if it is yours, give the certificate of its authority with --ca FILE", err)
+	}
+	return err
+}
+
+// tls gives what wss:// needs beyond the defaults, nil when that is nothing.
+func (f *connectFlags) tls() (*tls.Config, error) {
+	if f.ca == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(f.ca)
+	if err != nil {
+		return nil, usageError(fmt.Errorf("--ca: the file cannot be read: %w; give the path of a PEM file", err))
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	if !pool.AppendCertsFromPEM(text) {
+		return nil, usageError(fmt.Errorf("--ca: the file %s holds no certificate in PEM; give that of the server's authority", f.ca))
+	}
+	return &tls.Config{RootCAs: pool}, nil
 }
 
 // durationValue is a flag that takes what the settings take: 250ms, 25s, 7d.

@@ -67,8 +67,12 @@ func pub(cmd *cobra.Command, args []string, o *pubOptions) error {
 	} else if _, err := o.data(args[1]); err != nil {
 		return usageError(err)
 	}
+	secure, err := o.tls()
+	if err != nil {
+		return err
+	}
 	c, err := client.New(client.Options{
-		URLs: o.urls, Channel: args[0], Name: o.name, NoEcho: true, Window: o.window,
+		URLs: o.urls, TLS: secure, Channel: args[0], Name: o.name, NoEcho: true, Window: o.window,
 		GiveUpFirst: time.Duration(o.timeout), GiveUpLost: time.Duration(o.timeout),
 	})
 	if err != nil {

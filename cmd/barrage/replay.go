@@ -165,12 +165,16 @@ func replay(cmd *cobra.Command, o *replayOptions) error {
 
 // clients makes n clients, each beginning with another URL.
 func (o *replayOptions) clients(n int) ([]*client.Client, error) {
+	secure, err := o.tls()
+	if err != nil {
+		return nil, err
+	}
 	var pool []*client.Client
 	for i := range n {
 		first := i % len(o.urls)
 		c, err := client.New(client.Options{
 			URLs:    append(append([]string{}, o.urls[first:]...), o.urls[:first]...),
-			Channel: o.channel, Name: fmt.Sprintf("viewer-%d", i+1), NoEcho: true, Window: 64,
+			Channel: o.channel, Name: fmt.Sprintf("viewer-%d", i+1), NoEcho: true, Window: 64, TLS: secure,
 			GiveUpFirst: time.Duration(o.timeout),
 		})
 		if err != nil {

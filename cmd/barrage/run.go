@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -20,6 +21,7 @@ import (
 	"barrage/config"
 	"barrage/gateway"
 	"barrage/httpapi"
+	"barrage/internal/keypair"
 	"barrage/internal/spare"
 	"barrage/journal"
 	journalopen "barrage/journal/open"
@@ -35,6 +37,7 @@ type server struct {
 	log     *slog.Logger
 	journal journal.Journal
 	node    *node.Node
+	keys    *keypair.Pair // nil without TLS
 	gateway *gateway.Gateway
 	api     *httpapi.API
 	http    *http.Server
@@ -49,6 +52,12 @@ func runServe(ctx context.Context, cfg config.Config, out io.Writer, log *slog.L
 	}
 	defer listener.Close()
 	s := &server{cfg: cfg, log: log.With("node", cfg.Name)}
+	if cfg.TLS.Enabled() {
+		if s.keys, err = keypair.Open(cfg.TLS.Cert, cfg.TLS.Key, s.log); err != nil {
+			return usageError(err)
+		}
+		go s.keys.Watch(ctx, keysInterval)
+	}
 	if err := s.open(ctx); err != nil {
 		return err
 	}
@@ -67,6 +76,23 @@ func runServe(ctx context.Context, cfg config.Config, out io.Writer, log *slog.L
 		s.log.Info("shutting down", "connections", s.gateway.Connections(), "drain", cfg.Limits.Drain)
 	}
 	return errors.Join(err, s.close())
+}
+
+// keysInterval is how often the files of the certificate are looked at.
+const keysInterval = 2 * time.Second
+
+// tlsConfig is nil without TLS.
+func (s *server) tlsConfig() *tls.Config {
+	if s.keys == nil {
+		return nil
+	}
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12, GetCertificate: s.keys.GetCertificate,
+		// A WebSocket is opened by HTTP/1.1. A client that offers other protocols alone is refused.
+		NextProtos: []string{"http/1.1"},
+		// Small records at first help browsers to render pages; here they would only cost system calls.
+		DynamicRecordSizingDisabled: true,
+	}
 }
 
 func listen(ctx context.Context, addr string) (net.Listener, error) {
@@ -129,10 +155,14 @@ func (s *server) open(ctx context.Context) error {
 		Node: s.cfg.Name, Backend: n, Writers: n.Writers(), Log: s.log,
 		Compression: compression, MaxMessage: limits.Message, MaxConnections: limits.Connections, MaxPerAddress: limits.ConnectionsPerAddress,
 		Ping: limits.Ping, Pong: limits.Pong, Write: limits.Write,
-		Origins: s.cfg.Origins, TrustedProxies: prefixes(s.cfg.TrustedProxies),
+		Origins: s.cfg.Origins, TrustedProxies: prefixes(s.cfg.TrustedProxies), TLS: s.tlsConfig(),
 		Echo: s.cfg.DebugEndpoints,
 	})
-	s.api = httpapi.New(n, metrics.New(n, s.gateway, appends))
+	registry := metrics.New(n, s.gateway, appends)
+	if s.keys != nil {
+		metrics.Certificate(registry, s.keys)
+	}
+	s.api = httpapi.New(n, registry)
 	s.http = &http.Server{
 		Handler: s.handler(), MaxHeaderBytes: 16 << 10, IdleTimeout: time.Minute,
 		// Of the body too, which net/http reads before it sends an answer; and nobody waits for ever for who reads none.
@@ -231,15 +261,19 @@ func (s *server) close() error {
 // greet tells a person where everything is.
 func greet(out io.Writer, cfg config.Config, addr net.Addr) {
 	host := strings.NewReplacer("[::]", "localhost", "0.0.0.0", "localhost").Replace(addr.String())
+	secure := ""
+	if cfg.TLS.Enabled() {
+		secure = "s"
+	}
 	fmt.Fprintf(out, `barrage is ready: node %s
 
-  live room    http://%[2]s/
-  plain text   ws://%[2]s/raw/lobby
-  JSON         ws://%[2]s/ws/lobby
-  health       http://%[2]s/healthz  http://%[2]s/readyz  http://%[2]s/metrics
+  live room    http%[5]s://%[2]s/
+  plain text   ws%[5]s://%[2]s/raw/lobby
+  JSON         ws%[5]s://%[2]s/ws/lobby
+  health       http%[5]s://%[2]s/healthz  http%[5]s://%[2]s/readyz  http%[5]s://%[2]s/metrics
 
   journal      %[3]s
   broker       %[4]s
 
-`, cfg.Name, host, config.Mask(cfg.JournalURL()), config.Mask(cfg.Broker))
+`, cfg.Name, host, config.Mask(cfg.JournalURL()), config.Mask(cfg.Broker), secure)
 }

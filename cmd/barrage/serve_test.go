@@ -56,7 +56,7 @@ func serve(t *testing.T, args ...string) *served {
 			break
 		}
 	}
-	found := regexp.MustCompile(`live room +http://(.*)/\n`).FindStringSubmatch(s.hello)
+	found := regexp.MustCompile(`live room +https?://(.*)/\n`).FindStringSubmatch(s.hello)
 	if found == nil {
 		_ = s.cmd.Wait()
 		t.Fatalf("serve prints its addresses, not %q, %q", s.hello, s.stderr.String())

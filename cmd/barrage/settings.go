@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"barrage/config"
+	"barrage/internal/keypair"
 )
 
 // settingFlags are --config and one flag for each setting.
@@ -52,11 +53,15 @@ func (f *settingFlags) load() (config.Config, error) {
 	return c, usageError(err)
 }
 
-// check is load followed by validation.
+// check is load followed by validation, and by a look at the certificate's files.
 func (f *settingFlags) check() (config.Config, error) {
 	c, err := f.load()
 	if err != nil {
 		return c, err
 	}
-	return c, usageError(c.Validate())
+	err = c.Validate()
+	if err == nil && c.TLS.Enabled() {
+		err = keypair.Check(c.TLS.Cert, c.TLS.Key)
+	}
+	return c, usageError(err)
 }

@@ -64,8 +64,12 @@ func oneChannel(cmd *cobra.Command, args []string) error {
 var errCounted = errors.New("all messages have come")
 
 func sub(cmd *cobra.Command, channel string, o *subOptions) error {
+	secure, err := o.tls()
+	if err != nil {
+		return err
+	}
 	opt := client.Options{
-		URLs: o.urls, Channel: channel, Name: o.name, Epoch: proto.Epoch(o.epoch), Last: o.last, GiveUpFirst: time.Duration(o.timeout),
+		URLs: o.urls, TLS: secure, Channel: channel, Name: o.name, Epoch: proto.Epoch(o.epoch), Last: o.last, GiveUpFirst: time.Duration(o.timeout),
 	}
 	if cmd.Flags().Changed("since") {
 		since := proto.Offset(o.since)

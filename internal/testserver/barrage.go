@@ -2,6 +2,7 @@ package testserver
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -58,6 +59,8 @@ type NodeOptions struct {
 	// Data is --data; empty leaves the default, barrage-data in the working folder, which is a temporary one of
 	// this node that Close removes.
 	Data string
+	// TLS, when set, is how clients reach the node over TLS: its files are then given in Args.
+	TLS *tls.Config
 	// Args are appended to the command line.
 	Args []string
 	// Env is added to the environment, NAME=value.
@@ -171,7 +174,12 @@ func (n *Node) Name() string { return n.options.Name }
 func (n *Node) Addr() string { return n.addr }
 
 // URL is the node's address for HTTP, without a slash at the end.
-func (n *Node) URL() string { return "http://" + n.addr }
+func (n *Node) URL() string {
+	if n.options.TLS != nil {
+		return "https://" + n.addr
+	}
+	return "http://" + n.addr
+}
 
 // PID is the number of the node's process.
 func (n *Node) PID() int { return n.cmd.Process.Pid }
@@ -190,6 +198,11 @@ func (n *Node) Logs() string { return n.logs.text() }
 // Ready asks /readyz once; nil means the node is ready.
 func (n *Node) Ready() error {
 	client := http.Client{Timeout: 2 * time.Second}
+	if n.options.TLS != nil {
+		transport := &http.Transport{TLSClientConfig: n.options.TLS}
+		defer transport.CloseIdleConnections()
+		client.Transport = transport
+	}
 	resp, err := client.Get(n.URL() + "/readyz")
 	if err != nil {
 		return err
