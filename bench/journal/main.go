@@ -199,7 +199,9 @@ func (r *report) cells(ctx context.Context, o *options, kind, url, dir string) e
 func (r *report) collapse() {
 	var out []cell
 	for _, c := range r.Cells {
-		alike := func(d cell) bool { return d.Journal == c.Journal && d.Publishers == c.Publishers && d.Channels == c.Channels }
+		alike := func(d cell) bool {
+			return d.Journal == c.Journal && d.Publishers == c.Publishers && d.Channels == c.Channels
+		}
 		if slices.ContainsFunc(out, alike) {
 			continue
 		}
