@@ -36,6 +36,10 @@ func TestTheBareInsertIsTheBetterOfOneAndTwoConnections(t *testing.T) {
 		t.Errorf("one connection inserts 200 a second on average, two 160: want 200, got %g", got)
 	}
 	c := cell{Journal: "postgres", Publishers: 256, Channels: 1}
+	r.Cells = []cell{{Journal: "postgres", Publishers: 256, Channels: 1, PerSecond: 100}, c, {Journal: "postgres", Publishers: 256, Channels: 1, PerSecond: 120}}
+	if r.collapse(); len(r.Cells) != 1 || r.Cells[0].PerSecond != 100 || r.Cells[0].Ratio != 0.5 {
+		t.Errorf("of 100, 0 and 120 the median is 100, half of 200, got %+v", r.Cells)
+	}
 	if got := verdict(0.61, c.bound()); got != "at least 60 %: reached" {
 		t.Errorf("61 %% is enough, got %q", got)
 	}

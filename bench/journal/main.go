@@ -44,7 +44,7 @@ type options struct {
 	postgres, only       string
 	publishers, channels counts
 	duration, warmup     time.Duration
-	size                 int
+	size, rounds         int
 	json                 bool
 }
 
@@ -74,6 +74,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags.DurationVar(&o.duration, "duration", 2*time.Second, "how long each cell measures")
 	flags.DurationVar(&o.warmup, "warmup", 500*time.Millisecond, "how long each cell runs before it measures")
 	flags.IntVar(&o.size, "size", 128, "length of a message in bytes")
+	flags.IntVar(&o.rounds, "rounds", 1, "how often everything is run; the table shows medians")
 	flags.BoolVar(&o.json, "json", false, "print one JSON object instead of the table")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -92,6 +93,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 			return fmt.Errorf("%s: %w", kind, err)
 		}
 	}
+	r.collapse()
 	if o.json {
 		e := json.NewEncoder(out)
 		e.SetIndent("", " ")
@@ -143,7 +145,7 @@ func (c *cell) bound() float64 {
 	return 0
 }
 
-// measure runs all cells of one kind of journal, the bare inserts before and after them.
+// measure runs all cells of one kind of journal in every round, the bare inserts before and after them.
 func (r *report) measure(ctx context.Context, o *options, kind, dir string) error {
 	url := o.postgres
 	if kind == "postgres" && url == "" {
@@ -162,7 +164,19 @@ func (r *report) measure(ctx context.Context, o *options, kind, dir string) erro
 	if err := least(); err != nil {
 		return err
 	}
-	first := len(r.Cells)
+	for range o.rounds {
+		if err := r.cells(ctx, o, kind, url, dir); err != nil {
+			return err
+		}
+		if err := least(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// cells runs all cells of one kind of journal once.
+func (r *report) cells(ctx context.Context, o *options, kind, url, dir string) error {
 	for _, channels := range o.channels {
 		for _, publishers := range o.publishers {
 			name := url
@@ -178,18 +192,39 @@ func (r *report) measure(ctx context.Context, o *options, kind, dir string) erro
 			r.Cells = append(r.Cells, c)
 		}
 	}
-	if err := least(); err != nil {
-		return err
-	}
-	best := r.best(kind)
-	for i := range r.Cells[first:] {
-		c := &r.Cells[first+i]
-		c.Ratio = c.PerSecond / best
-	}
 	return nil
 }
 
-// best is the best bare insert: of each number of connections the mean of what was measured before and after the cells.
+// collapse replaces the cells of all rounds by their medians, and compares them with the bare inserts.
+func (r *report) collapse() {
+	var out []cell
+	for _, c := range r.Cells {
+		alike := func(d cell) bool {
+			return d.Journal == c.Journal && d.Publishers == c.Publishers && d.Channels == c.Channels
+		}
+		if slices.ContainsFunc(out, alike) {
+			continue
+		}
+		median := func(value func(cell) float64) float64 {
+			var all []float64
+			for _, d := range r.Cells {
+				if alike(d) {
+					all = append(all, value(d))
+				}
+			}
+			slices.Sort(all)
+			return (all[(len(all)-1)/2] + all[len(all)/2]) / 2
+		}
+		c.PerSecond = median(func(d cell) float64 { return d.PerSecond })
+		c.P50, c.P99 = median(func(d cell) float64 { return d.P50 }), median(func(d cell) float64 { return d.P99 })
+		c.CPUus, c.Batch = median(func(d cell) float64 { return d.CPUus }), median(func(d cell) float64 { return d.Batch })
+		c.Ratio = c.PerSecond / r.best(c.Journal)
+		out = append(out, c)
+	}
+	r.Cells = out
+}
+
+// best is the best bare insert: of each number of connections the mean of what was measured around the cells.
 func (r *report) best(kind string) float64 {
 	sums, n := map[int]float64{}, map[int]float64{}
 	for _, b := range r.Bare {
