@@ -38,6 +38,7 @@ type echo struct {
 	queued atomic.Int64 // bytes given to out that the socket has not taken: at most the window and one message
 	paused atomic.Bool  // reading waits for the window
 	heard  atomic.Int64 // when bytes last arrived, Unix nanoseconds
+	pinged atomic.Int64 // when a ping was sent that nothing has answered, 0 without one
 }
 
 // guests are the echoes there are. Their gateway counts them among those that are pending.
@@ -139,6 +140,7 @@ func (e *echo) send(frames []byte) {
 func (e *echo) Read(b []byte) (more bool) {
 	if len(b) > 0 {
 		e.heard.Store(time.Now().UnixNano())
+		e.pinged.Store(0)
 	}
 	if len(e.held) > 0 {
 		b = append(e.held, b...)
@@ -200,7 +202,7 @@ func (e *echo) end(closing proto.Close) bool {
 	return true
 }
 
-// Tick implements engine.Handler: it pings a silent connection on every tick, and closes a dead one.
+// Tick implements engine.Handler: it pings a silent connection and closes a dead one.
 func (e *echo) Tick(now time.Time) (after time.Duration) {
 	g := e.gateway
 	if since := e.out.Stalled(); !since.IsZero() && now.Sub(since) >= g.Write {
@@ -213,14 +215,19 @@ func (e *echo) Tick(now time.Time) (after time.Duration) {
 	if e.paused.Load() { // pongs are not read
 		return 0
 	}
-	switch silent := now.Sub(time.Unix(0, e.heard.Load())); {
-	case silent < g.Ping:
-	case silent < g.Ping+g.Pong:
+	if at := e.pinged.Load(); at != 0 {
+		switch silent := now.Sub(time.Unix(0, at)); {
+		case silent < g.Pong:
+		case e.end(proto.CloseNoPong): // however late this is: the client is told before it is cut
+			g.stats.NoPong.Add(1)
+		case silent >= 2*g.Pong:
+			e.Abort(errSilent)
+		}
+		return 0
+	}
+	if now.Sub(time.Unix(0, e.heard.Load())) >= g.Ping {
+		e.pinged.Store(now.UnixNano())
 		e.send(ws.AppendFrame(nil, ws.OpPing, nil))
-	case e.end(proto.CloseNoPong):
-		g.stats.NoPong.Add(1)
-	case silent >= g.Ping+2*g.Pong:
-		e.Abort(errSilent)
 	}
 	return 0
 }

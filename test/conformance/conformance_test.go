@@ -19,7 +19,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // urlVariable names an echo elsewhere that is tested instead. largeVariable, if it is set, adds the messages of up to 16 MiB:
-// without it they have up to 1 MiB, and what is elsewhere is sent no more than 64 KiB.
+// without it they have up to 256 KiB, and what is elsewhere is sent no more than 64 KiB.
 const (
 	urlVariable   = "BARRAGE_CONFORMANCE_URL"
 	largeVariable = "BARRAGE_CONFORMANCE_LARGE"
@@ -58,7 +58,7 @@ func onEach(t *testing.T, compression *session.Compression, test func(*testing.T
 
 // tooLarge says whether a case is left out.
 func tooLarge(c *Case) bool {
-	limit := 1 << 20
+	limit := 256 << 10
 	if os.Getenv(urlVariable) != "" {
 		limit = 64 << 10
 	}

@@ -165,8 +165,14 @@ func deflateFrames() (all []Case) {
 	return all
 }
 
+// bomb is 32 MiB, more than any message may have: blocks that end on a byte, one after the other.
+func bomb() string {
+	block := deflate(strings.Repeat("\x00", 1<<20))
+	return strings.Repeat(block+tail, 31) + block
+}
+
 func deflateFailures() (all []Case) {
-	bomb := deflate(strings.Repeat("\x00", 32<<20)) // 32 MiB: more than any message may have
+	bomb := bomb()
 	for _, c := range []Case{
 		failing("13.9.1 RSV1 on a control frame", 1002, nil, frame{op: opPing, rsv: 4}),
 		failing("13.9.2 RSV1 on a continuation", 1002, nil, frame{op: opText, rsv: 4, more: true, payload: "\x00"}, frame{op: opContinuation, rsv: 4, payload: "\x00"}),
