@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"barrage/fanout"
 	"barrage/proto"
 )
 
@@ -468,4 +469,27 @@ func TestAfterCloseNobodyIsPlaced(t *testing.T) {
 		s.hub.Announced(room, proto.Position{Epoch: "B", Offset: 9})
 		rest(time.Minute) // synctest fails when a goroutine is left
 	})
+}
+
+func TestPagesOfChannelsOutOfUseAreDropped(t *testing.T) {
+	c := newPageCache(1 << 20)
+	page := func(first fanout.Seq) *keptPage {
+		p := fanout.NewPage(first, 10, 1)
+		p.Add([]byte("0123456789"), 0)
+		return &keptPage{page: p}
+	}
+	for life := range uint64(4) {
+		for index := range uint64(3) {
+			c.put(cacheKey{life: life, index: index}, page(fanout.Seq(index)))
+		}
+	}
+	c.forget(map[uint64]bool{1: true, 3: true})
+	for life := range uint64(4) {
+		if kept := c.get(cacheKey{life: life, index: 1}) != nil; kept != (life%2 == 0) {
+			t.Errorf("pages are kept of channels in use and of no other: of life %d %v", life, kept)
+		}
+	}
+	if want := 6 * page(0).page.Size(); c.size != want || c.order.Len() != 6 {
+		t.Errorf("what is dropped counts no more: %d bytes, %d pages", c.size, c.order.Len())
+	}
 }

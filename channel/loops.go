@@ -94,14 +94,17 @@ func (h *Hub) all() []*Channel {
 }
 
 func (h *Hub) retire(names []string) {
+	lives := map[uint64]bool{}
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	for _, name := range names {
 		if c := h.channels[name]; c != nil && c.retire() {
 			delete(h.channels, name)
+			lives[c.life.Load()] = true
 			h.subscriber.Unsubscribe(name)
 		}
 	}
+	h.mu.Unlock()
+	h.pages.forget(lives)
 }
 
 // checkLoop compares heads with the journal: of suspects at once, of all channels at intervals.

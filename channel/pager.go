@@ -325,6 +325,16 @@ func (kp *keptPage) answer(h *Hub, k pageKey, w want) bool {
 	return true
 }
 
+// forget drops the pages of channels that were taken out of use, by their lives.
+func (p *pages) forget(lives map[uint64]bool) {
+	if len(lives) == 0 {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cache.forget(lives)
+}
+
 // pageCache keeps the pages used last, up to a number of bytes. Its owner locks.
 type pageCache struct {
 	limit, size int
@@ -368,6 +378,17 @@ func (c *pageCache) put(k cacheKey, p *keptPage) {
 	c.size += p.page.Size()
 	for c.size > c.limit {
 		c.remove(c.order.Back())
+	}
+}
+
+// forget drops the pages of these lives of channels.
+func (c *pageCache) forget(lives map[uint64]bool) {
+	for e := c.order.Front(); e != nil; {
+		next := e.Next()
+		if lives[e.Value.(*cacheEntry).key.life] {
+			c.remove(e)
+		}
+		e = next
 	}
 }
 

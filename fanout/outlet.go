@@ -38,7 +38,7 @@ type Outlet struct {
 	mu      sync.Mutex
 	limit   uint32   // of pending bytes
 	since   uint32   // owner: mu; when the socket became full, in milliseconds of Writers.elapsed
-	sock    Socket   // owner: mu
+	sock    Socket   // never changes; written to under mu
 	pending *pending // owner: mu; what goes before anything else; nil for nothing
 	members *Member  // owner: mu; the first of a list
 	first   Member   // the first that joins: most connections have no other
@@ -59,6 +59,9 @@ func (o *Outlet) Init(w *Writers, sock Socket, limit int) {
 	}
 	o.writers, o.sock, o.limit = w, sock, uint32(min(limit, math.MaxUint32))
 }
+
+// Socket is what the outlet writes to. Only methods that any goroutine may call are to be called on it.
+func (o *Outlet) Socket() Socket { return o.sock }
 
 // Send queues ready frames to go before anything that members have not been given yet. It reports false, and drops
 // them, when the outlet is ending or when its pending bytes would exceed the limit; the caller then closes the connection.

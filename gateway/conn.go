@@ -14,10 +14,10 @@ import (
 	"barrage/ws"
 )
 
-// conn is one connection: the engine's Handler. Read and Closed are called by one goroutine.
+// conn is one connection: the engine's Handler. Read and Closed are called by one goroutine. There may be very many: a test
+// bounds its size. Its socket, an engine.Socket, is its outlet's.
 type conn struct {
 	gateway *Gateway
-	socket  engine.Socket
 	addr    netip.Addr
 	asm     ws.Assembler // owner: Read
 	late    *late        // owner: Read; nil when nothing waits for the session
@@ -78,8 +78,11 @@ func (c *conn) Read(b []byte) (more bool) {
 // Resume implements session.Connection: it goes on reading.
 func (c *conn) Resume() {
 	c.deaf.Store(false)
-	c.socket.Resume()
+	c.out.Socket().(engine.Socket).Resume()
 }
+
+// Outlet implements session.Connection.
+func (c *conn) Outlet() *fanout.Outlet { return &c.out }
 
 // Slow implements session.Connection.
 func (c *conn) Slow() { c.gateway.stats.Slow.Add(1) }
@@ -165,7 +168,7 @@ func (c *conn) Tick(now time.Time) (after time.Duration) {
 			if c.session.End(proto.CloseSlow) { // which will not get through
 				g.stats.Slow.Add(1)
 			}
-			c.socket.Abort(errSlow)
+			c.out.Socket().Abort(errSlow)
 			return 0
 		}
 	}
@@ -186,7 +189,7 @@ func (c *conn) ping(now moment) (after time.Duration) {
 		case c.session.End(proto.CloseNoPong): // however late this is: the client is told before it is cut
 			g.stats.NoPong.Add(1)
 		case silent >= 2*g.Pong:
-			c.socket.Abort(errSilent)
+			c.out.Socket().Abort(errSilent)
 		}
 		return g.Pong
 	}

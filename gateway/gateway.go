@@ -354,12 +354,12 @@ const greetingSize = 384
 
 // open makes the connection of an admitted request.
 func (g *Gateway) open(socket engine.Socket, a admission) engine.Handler {
-	c := &conn{gateway: g, socket: socket, addr: a.addr, asm: g.assembler(a)}
+	c := &conn{gateway: g, addr: a.addr, asm: g.assembler(a)}
 	// The first ping comes early, so that those who connected together are not pinged together ever after.
 	c.heard.Store(g.now() - moment(mathrand.Int64N(max(g.Ping.Milliseconds()/2, 1))))
 	c.out.Init(g.Writers, socket, 0)
 	c.session.Init(session.Options{
-		Server: &g.server, Connection: c, Outlet: &c.out, Client: strings.ToLower(rand.Text()[:16]),
+		Server: &g.server, Connection: c, Client: strings.ToLower(rand.Text()[:16]),
 		Channel: a.channel, Format: a.format, User: a.query.Name, Deflated: a.extensions != "",
 	})
 	g.mu.Lock()

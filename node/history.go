@@ -13,6 +13,7 @@ import (
 // Bounds of reading history.
 const (
 	maxHistories   = 16   // reads of the journal at a time
+	maxRecent      = 4    // answers from memory that are written at a time
 	maxWaiting     = 4096 // reads that wait or run; one more is refused
 	historyTimeout = 10 * time.Second
 )
@@ -24,17 +25,14 @@ type HistoryQuery struct {
 	Limit int
 }
 
-// History reads a page. done hears once, possibly before History returns; the messages ascend. It never blocks.
+// History reads a page. done hears once, from another goroutine unless it is refused: an answer may be a megabyte to write,
+// and whoever reads commands has others to serve. The messages ascend. It never blocks.
 func (n *Node) History(name string, q HistoryQuery, done func(proto.History, *proto.Error)) {
 	if n.hub.IsLive(name) {
 		done(proto.History{}, proto.ErrNotAvailable.With("the channel is live: none of its messages are stored"))
 		return
 	}
 	q.Limit = max(min(q.Limit, journal.MaxPage-1), 0) // one more is read, to know whether more follows
-	if h, ok := n.recent(name, q); ok {
-		done(h, nil)
-		return
-	}
 	if n.waiting.Add(1) > maxWaiting {
 		n.waiting.Add(-1)
 		done(proto.History{}, proto.ErrTooMany)
@@ -42,6 +40,9 @@ func (n *Node) History(name string, q HistoryQuery, done func(proto.History, *pr
 	}
 	go func() {
 		defer n.waiting.Add(-1)
+		if n.answerRecent(name, q, done) {
+			return
+		}
 		select {
 		case n.histories <- struct{}{}:
 			defer func() { <-n.histories }()
@@ -57,6 +58,17 @@ func (n *Node) History(name string, q HistoryQuery, done func(proto.History, *pr
 		}
 		done(h, nil)
 	}()
+}
+
+// answerRecent answers from memory if that holds the page. It takes its turn, so that many who ask do not hold up the rest.
+func (n *Node) answerRecent(name string, q HistoryQuery, done func(proto.History, *proto.Error)) bool {
+	n.recents <- struct{}{}
+	defer func() { <-n.recents }()
+	h, ok := n.recent(name, q)
+	if ok {
+		done(h, nil)
+	}
+	return ok
 }
 
 // recent answers from memory when it can.

@@ -67,6 +67,7 @@ type Node struct {
 	announcer announcer
 	courier   courier
 	histories chan struct{} // a place for each read of history under way
+	recents   chan struct{} // a place for each answer from memory under way
 	waiting   atomic.Int64  // reads of history that wait or run
 	health    atomic.Pointer[Health]
 	stats     Stats
@@ -91,7 +92,7 @@ type Stats struct {
 func New(o Options) (*Node, error) {
 	n := &Node{
 		name: o.Name, id: strings.ToLower(rand.Text()[:16]), log: o.Log, journal: o.Journal,
-		courier: newCourier(), writers: fanout.NewWriters(o.Writers), histories: make(chan struct{}, maxHistories),
+		courier: newCourier(), writers: fanout.NewWriters(o.Writers), histories: make(chan struct{}, maxHistories), recents: make(chan struct{}, maxRecent),
 	}
 	if n.log == nil {
 		n.log = slog.New(slog.DiscardHandler)

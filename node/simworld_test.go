@@ -302,9 +302,10 @@ func (s *simSocket) ArmWrite() {
 func (s *simSocket) Finish()     {}
 func (s *simSocket) Abort(error) {}
 
-// Resume and Slow implement session.Connection.
-func (s *simSocket) Resume() {}
-func (s *simSocket) Slow()   {}
+// Resume, Slow and Outlet implement session.Connection.
+func (s *simSocket) Resume()                {}
+func (s *simSocket) Slow()                  {}
+func (s *simSocket) Outlet() *fanout.Outlet { return s.out }
 
 // cut ends the connection without a word.
 func (s *simSocket) cut() {
@@ -329,7 +330,7 @@ func (w *world) dial(n *simNode, client, channel string, q proto.JoinQuery, stal
 	}
 	n.mu.Unlock()
 	sess := session.New(session.Options{
-		Server: &session.Server{Node: n.name, Backend: n}, Connection: s, Outlet: s.out,
+		Server: &session.Server{Node: n.name, Backend: n}, Connection: s,
 		Client: client, Channel: channel, Format: session.JSON, User: q.Name,
 	})
 	if alive {

@@ -70,7 +70,7 @@ func TestASessionThatNegotiatedCompression(t *testing.T) {
 		writers := fanout.NewWriters(1)
 		t.Cleanup(writers.Close)
 		s := New(Options{
-			Server: &Server{Backend: b, Compression: &Compression{}}, Outlet: fanout.NewOutlet(writers, &socket{}, 0),
+			Server: &Server{Backend: b, Compression: &Compression{}}, Connection: &client{out: fanout.NewOutlet(writers, &socket{}, 0)},
 			Channel: "room", Format: format, Deflated: true,
 		})
 		s.Start(&proto.JoinQuery{}, nil)

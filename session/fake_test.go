@@ -112,6 +112,7 @@ type client struct {
 	t       *testing.T
 	backend *backend
 	socket  *socket
+	out     *fanout.Outlet
 	mu      sync.Mutex
 	resumes int
 	slow    int
@@ -128,13 +129,16 @@ func open(t *testing.T, format int, query string) *client {
 	writers := fanout.NewWriters(1)
 	t.Cleanup(writers.Close)
 	c := &client{t: t, backend: &backend{}, socket: &socket{}}
+	c.out = fanout.NewOutlet(writers, c.socket, 0)
 	c.Session = New(Options{
 		Server: &Server{Node: "a", Backend: c.backend}, Connection: c, Client: "c1", Channel: "room", Format: format, User: q.Name,
-		Outlet: fanout.NewOutlet(writers, c.socket, 0),
 	})
 	c.Start(&q, nil)
 	return c
 }
+
+// Outlet implements Connection.
+func (c *client) Outlet() *fanout.Outlet { return c.out }
 
 // Resume implements Connection.
 func (c *client) Resume() {

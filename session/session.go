@@ -62,13 +62,14 @@ type Connection interface {
 	Resume()
 	// Slow is called once when the session ends because its client let answers pile up.
 	Slow()
+	// Outlet is always the same.
+	Outlet() *fanout.Outlet
 }
 
 // Options of a session.
 type Options struct {
 	Server     *Server
 	Connection Connection
-	Outlet     *fanout.Outlet
 	// Client is the id of the connection. Channel and User are copied once for all sessions that have the same.
 	Client  string
 	Channel string
@@ -84,7 +85,6 @@ type Options struct {
 type Session struct {
 	server  *Server
 	conn    Connection
-	outlet  *fanout.Outlet
 	client  string
 	channel unique.Handle[string]
 	user    unique.Handle[string]
@@ -94,18 +94,22 @@ type Session struct {
 	ended atomic.Bool // a close frame was sent
 
 	mu        sync.Mutex
-	underway  uint8        // owner: mu; commands without an answer yet
-	histories uint8        // owner: mu; of those, reads of history
-	joined    bool         // owner: mu
-	paused    bool         // owner: mu; Full reported true
-	leaving   bool         // owner: mu; no message is taken any more; ends when nothing is under way
-	last      *proto.Close // owner: mu; how to end then
-	greeting  *[]byte      // owner: mu; nil once it was sent
+	underway  uint8 // owner: mu; commands without an answer yet
+	histories uint8 // owner: mu; of those, reads of history
+	joined    bool  // owner: mu
+	paused    bool  // owner: mu; Full reported true
+	edge      *edge // owner: mu; nil in the middle of the session's life
+}
+
+// edge is what a session has besides at its beginning and at its end.
+type edge struct {
+	greeting []byte       // what goes out before anything else; empty once it was sent
+	last     *proto.Close // not nil: no message is taken any more, and so the session ends when nothing is under way
 }
 
 // Init makes s a session that is not a member yet. A session is not to be copied.
 func (s *Session) Init(o Options) {
-	s.server, s.conn, s.outlet = o.Server, o.Connection, o.Outlet
+	s.server, s.conn = o.Server, o.Connection
 	s.client, s.channel, s.user, s.format = o.Client, unique.Make(o.Channel), unique.Make(o.User), uint8(o.Format)
 	s.deflate = o.Deflated
 }
@@ -126,11 +130,11 @@ func (s *Session) Start(q *proto.JoinQuery, greeting []byte) {
 		skip = channel.SenderOf(s.client)
 	}
 	if len(greeting) > 0 {
-		s.greeting = &greeting
+		s.edge = &edge{greeting: greeting}
 	}
 	s.server.Backend.Join(s.channel.Value(), channel.JoinRequest{
 		Start:  channel.Start{Since: q.Since, Epoch: q.Epoch, Last: q.Last},
-		Format: s.codec(), Outlet: s.outlet, Skip: skip, Ready: s.ready,
+		Format: s.codec(), Outlet: s.conn.Outlet(), Skip: skip, Ready: s.ready,
 	})
 }
 
@@ -175,16 +179,19 @@ func (s *Session) welcome(j channel.Joined) (frames []byte) {
 // greet sends the greeting, and frames after it, unless the session has ended. The session is locked.
 func (s *Session) greet(frames []byte) {
 	if first := append(s.takeGreeting(), frames...); len(first) > 0 {
-		s.outlet.Send(first)
+		s.conn.Outlet().Send(first)
 	}
 }
 
 // takeGreeting returns the greeting if it was not sent yet. The session is locked.
 func (s *Session) takeGreeting() (greeting []byte) {
-	if s.greeting != nil {
-		greeting = *s.greeting
+	if s.edge == nil {
+		return nil
 	}
-	s.greeting = nil
+	greeting = s.edge.greeting
+	if s.edge.greeting = nil; s.edge.last == nil {
+		s.edge = nil
+	}
 	return greeting
 }
 
@@ -192,7 +199,7 @@ func (s *Session) takeGreeting() (greeting []byte) {
 func (s *Session) Greeted() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.greeting == nil
+	return s.edge == nil || s.edge.greeting == nil
 }
 
 func missed(reason string) proto.Close { return proto.CloseMissed.With("%s", reason) }
@@ -320,10 +327,13 @@ func (s *Session) finish(history uint8) {
 	s.underway--
 	s.histories -= history
 	resume := s.resumable()
-	end := s.leaving && s.underway == 0
+	var last *proto.Close
+	if s.edge != nil && s.underway == 0 {
+		last = s.edge.last
+	}
 	s.mu.Unlock()
-	if end {
-		s.End(*s.last)
+	if last != nil {
+		s.End(*last)
 	}
 	if resume {
 		s.conn.Resume()
@@ -338,7 +348,7 @@ func (s *Session) reply(line []byte) {
 	if s.deflate && len(frame) <= maxDeflatedReply {
 		frame = s.server.Compression.frame(frame, 0)
 	}
-	if s.outlet.Send(frame) || s.outlet.Pending() == 0 { // with nothing pending the connection is gone
+	if out := s.conn.Outlet(); out.Send(frame) || out.Pending() == 0 { // with nothing pending the connection is gone
 		return
 	}
 	if s.End(proto.CloseSlow.With("too many answers are waiting to be read")) {
@@ -356,14 +366,17 @@ func (s *Session) End(c proto.Close) (first bool) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.outlet.End(ws.AppendClose(s.takeGreeting(), c.Code, c.Reason))
+	s.conn.Outlet().End(ws.AppendClose(s.takeGreeting(), c.Code, c.Reason))
 	return true
 }
 
 // Leave ends the session with c as soon as every command under way has its answer. The caller gives it no more messages.
 func (s *Session) Leave(c proto.Close) {
 	s.mu.Lock()
-	s.leaving, s.last = true, &c
+	if s.edge == nil {
+		s.edge = &edge{}
+	}
+	s.edge.last = &c
 	end := s.underway == 0
 	s.mu.Unlock()
 	if end {

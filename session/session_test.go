@@ -338,7 +338,7 @@ func TestAClientThatLetsAnswersPileUpIsClosed(t *testing.T) {
 	if c.slow != 1 {
 		t.Errorf("a client that lets answers pile up is counted once, not %d times", c.slow)
 	}
-	if n := c.outlet.Pending(); n > 1<<20+1000 {
+	if n := c.out.Pending(); n > 1<<20+1000 {
 		t.Errorf("what waits for a client that does not read is bounded, not %d bytes", n)
 	}
 }
