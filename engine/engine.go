@@ -27,8 +27,8 @@ type Handler interface {
 	// Read takes bytes that arrived; they are valid only during the call and may be changed. It reports whether
 	// more may be read. When it may not, Read is called with no bytes after Resume. After Finish and Abort that does not count: the peer's end is waited for.
 	Read(b []byte) (more bool)
-	// Tick is called from time to time, and returns when to call it again at the latest, give or take a tenth of
-	// Options.Tick; it may be called before. 0 stands for Options.Tick, and so does what is longer than six times that.
+	// Tick is called from time to time, and returns when to call it again at the latest, give or take a fifth of
+	// Options.Tick; it may be called before. 0 stands for Options.Tick, and so does what is longer than twelve times that.
 	Tick(now time.Time) (after time.Duration)
 	// Writable is called after each ArmWrite once the socket accepts bytes again.
 	Writable()

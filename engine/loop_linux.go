@@ -46,7 +46,7 @@ const (
 	maxEvents  = 256
 	loopBuffer = 64 << 10
 	// slotsPerTick is how finely the wheel divides Options.Tick, and wheelSlots how far it reaches.
-	slotsPerTick = 10
+	slotsPerTick = 5
 	wheelSlots   = 64
 	// maxAccepts is how many connections a loop accepts before it looks after the others again.
 	maxAccepts = 64
@@ -205,6 +205,9 @@ func (l *loop) turnWheel(now time.Time) {
 			l.leaveWheel(s)
 			l.enterWheel(s, after)
 		}
+	}
+	if len(l.wheel[due]) == 0 {
+		l.wheel[due] = nil // it may have been full after a storm, and not be again
 	}
 }
 

@@ -13,7 +13,7 @@ type LoopOptions struct {
 	Upgrader Upgrader
 	// Loops is how many there are; 0 means one per processor.
 	Loops int
-	// Handshake is how long a request may take to arrive, give or take a fiftieth of Tick; 0 means 10 s.
+	// Handshake is how long a request may take to arrive, give or take a fifth of Tick; 0 means 10 s.
 	Handshake time.Duration
 	// Waiting is how many connections may be open whose request has not arrived; one more ends the one that has waited
 	// longest. 0 means 4096.

@@ -2,6 +2,8 @@ package fanout
 
 import (
 	"math/rand/v2"
+	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -191,4 +193,51 @@ func TestOwnEntriesAreSkipped(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What is sent now keeps its place: after what waits, never within a frame.
+func TestSendNow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := NewWriters(1)
+		defer w.Close()
+		s := &socket{rnd: rand.New(rand.NewPCG(1, 1))}
+		s.out = NewOutlet(w, s, 100)
+		want := []Seq{}
+		send := func(now bool, seq Seq) {
+			t.Helper()
+			if fn := map[bool]func([]byte) bool{true: s.out.SendNow, false: s.out.Send}[now]; !fn(frame(seq, 0, 10)) {
+				t.Errorf("frame %d is taken", seq)
+			}
+			want = append(want, seq)
+		}
+		for seq := range Seq(100) {
+			send(seq%3 > 0, seq)
+			if seq%4 == 0 {
+				synctest.Wait()
+				time.Sleep(time.Second)
+			}
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if got := s.entries(t); !slices.Equal(got, want) {
+			t.Errorf("frames go out in the order in which they were sent, not as %v", got)
+		}
+		s.stall()
+		for seq := range Seq(4) {
+			send(true, 100+seq)
+		}
+		if s.out.SendNow(frame(9, 0, 100)) {
+			t.Error("what waits for a full socket is bounded")
+		}
+		s.release()
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if got := s.entries(t); !slices.Equal(got, want) {
+			t.Errorf("frames go out in the order in which they were sent, not as %v", got)
+		}
+		s.fail = net.ErrClosed
+		if s.out.SendNow(frame(9, 0, 10)); s.aborted == nil || s.out.SendNow(frame(9, 0, 10)) {
+			t.Error("a socket that fails is given up")
+		}
+	})
 }

@@ -68,12 +68,35 @@ func (o *Outlet) Socket() Socket { return o.sock }
 func (o *Outlet) Send(frames []byte) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	return !o.ending && !o.ended && o.send(frames)
+}
+
+// send is Send with the outlet locked.
+func (o *Outlet) send(frames []byte) bool {
 	waiting := o.pending.size()
-	if o.ending || o.ended || waiting > 0 && waiting+len(frames) > int(o.limit) {
+	if waiting > 0 && waiting+len(frames) > int(o.limit) {
 		return false
 	}
 	o.push(frames)
 	o.writers.schedule(o)
+	return true
+}
+
+// SendNow is Send for few bytes that need not wait for a writer: when nothing is pending they are written at once.
+func (o *Outlet) SendNow(frames []byte) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.ending || o.ended {
+		return false
+	}
+	if o.pending != nil || o.blocked {
+		return o.send(frames)
+	}
+	w := walker{stats: &o.writers.Stats}
+	if n, ok := o.write(frames, &w); !ok && !o.ended {
+		o.push(frames[n:])
+	}
+	w.report()
 	return true
 }
 

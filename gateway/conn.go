@@ -18,11 +18,11 @@ import (
 // bounds its size. Its socket, an engine.Socket, is its outlet's.
 type conn struct {
 	gateway *Gateway
-	addr    netip.Addr
 	asm     ws.Assembler // owner: Read
 	late    *late        // owner: Read; nil when nothing waits for the session
 	place   int32        // owner: Gateway.mu; in Gateway.conns
 	ended   bool         // owner: Read; a close frame was sent or received, nothing is taken any more
+	from    [16]byte     // the client's address, see addr
 
 	leaving atomic.Bool   // no message is taken any more
 	deaf    atomic.Bool   // the session is full: pongs are not read
@@ -80,6 +80,12 @@ func (c *conn) Resume() {
 	c.deaf.Store(false)
 	c.out.Socket().(engine.Socket).Resume()
 }
+
+// addr is the client's address.
+func (c *conn) addr() netip.Addr { return netip.AddrFrom16(c.from).Unmap() }
+
+// Server implements session.Connection.
+func (c *conn) Server() *session.Server { return &c.gateway.server }
 
 // Outlet implements session.Connection.
 func (c *conn) Outlet() *fanout.Outlet { return &c.out }
@@ -197,7 +203,7 @@ func (c *conn) ping(now moment) (after time.Duration) {
 		return g.Ping - silent
 	}
 	c.pinged.Store(max(now, 1))
-	c.out.Send(pingFrame) // when it cannot be sent, the pong will be missing
+	c.out.SendNow(pingFrame) // when it cannot be sent, the pong will be missing
 	return g.Pong
 }
 
@@ -210,6 +216,6 @@ func (c *conn) Writable() { c.out.Writable() }
 func (c *conn) Closed(err error) {
 	c.out.Close()
 	c.gateway.stats.Closed.Add(1)
-	c.gateway.Log.Debug("disconnected", "session", &c.session, "address", c.addr, "cause", err)
-	c.gateway.release(c.addr, c)
+	c.gateway.Log.Debug("disconnected", "session", &c.session, "address", c.addr(), "cause", err)
+	c.gateway.release(c.addr(), c)
 }

@@ -293,8 +293,12 @@ func buffered(r *bufio.Reader) []byte {
 	return b[:n]
 }
 
-// clientAddr is who connects: the peer, or whom a trusted proxy names last.
+// clientAddr is who connects, without a zone: the peer, or whom a trusted proxy names last.
 func (g *Gateway) clientAddr(r *http.Request) netip.Addr {
+	return netip.AddrFrom16(g.originOf(r).As16()).Unmap()
+}
+
+func (g *Gateway) originOf(r *http.Request) netip.Addr {
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
 		return netip.Addr{}
@@ -354,12 +358,12 @@ const greetingSize = 384
 
 // open makes the connection of an admitted request.
 func (g *Gateway) open(socket engine.Socket, a admission) engine.Handler {
-	c := &conn{gateway: g, addr: a.addr, asm: g.assembler(a)}
+	c := &conn{gateway: g, from: a.addr.As16(), asm: g.assembler(a)}
 	// The first ping comes early, so that those who connected together are not pinged together ever after.
 	c.heard.Store(g.now() - moment(mathrand.Int64N(max(g.Ping.Milliseconds()/2, 1))))
 	c.out.Init(g.Writers, socket, 0)
 	c.session.Init(session.Options{
-		Server: &g.server, Connection: c, Client: strings.ToLower(rand.Text()[:16]),
+		Connection: c, Client: strings.ToLower(rand.Text()[:16]),
 		Channel: a.channel, Format: a.format, User: a.query.Name, Deflated: a.extensions != "",
 	})
 	g.mu.Lock()

@@ -250,6 +250,7 @@ func (d *disk) Heads(ctx context.Context, names []string) (journal.Heads, error)
 type simSocket struct {
 	w     *world
 	out   *fanout.Outlet
+	node  *simNode
 	lines func(proto.Reply)
 	ended func()
 
@@ -302,10 +303,13 @@ func (s *simSocket) ArmWrite() {
 func (s *simSocket) Finish()     {}
 func (s *simSocket) Abort(error) {}
 
-// Resume, Slow and Outlet implement session.Connection.
+// Resume, Slow, Outlet and Server implement session.Connection.
 func (s *simSocket) Resume()                {}
 func (s *simSocket) Slow()                  {}
 func (s *simSocket) Outlet() *fanout.Outlet { return s.out }
+func (s *simSocket) Server() *session.Server {
+	return &session.Server{Node: s.node.name, Backend: s.node}
+}
 
 // cut ends the connection without a word.
 func (s *simSocket) cut() {
@@ -321,7 +325,7 @@ func (s *simSocket) cut() {
 
 // dial connects a client to n. lines hears what the server says, ended once when the connection is gone.
 func (w *world) dial(n *simNode, client, channel string, q proto.JoinQuery, stall time.Duration, lines func(proto.Reply), ended func()) (*session.Session, *simSocket) {
-	s := &simSocket{w: w, lines: lines, ended: ended, asm: ws.NewAssembler(&rules), stall: stall}
+	s := &simSocket{w: w, node: n, lines: lines, ended: ended, asm: ws.NewAssembler(&rules), stall: stall}
 	s.out = fanout.NewOutlet(n.Writers(), s, 0)
 	n.mu.Lock()
 	alive := n.socks != nil
@@ -330,8 +334,8 @@ func (w *world) dial(n *simNode, client, channel string, q proto.JoinQuery, stal
 	}
 	n.mu.Unlock()
 	sess := session.New(session.Options{
-		Server: &session.Server{Node: n.name, Backend: n}, Connection: s,
-		Client: client, Channel: channel, Format: session.JSON, User: q.Name,
+		Connection: s,
+		Client:     client, Channel: channel, Format: session.JSON, User: q.Name,
 	})
 	if alive {
 		sess.Start(&q, nil)

@@ -70,8 +70,8 @@ func TestASessionThatNegotiatedCompression(t *testing.T) {
 		writers := fanout.NewWriters(1)
 		t.Cleanup(writers.Close)
 		s := New(Options{
-			Server: &Server{Backend: b, Compression: &Compression{}}, Connection: &client{out: fanout.NewOutlet(writers, &socket{}, 0)},
-			Channel: "room", Format: format, Deflated: true,
+			Connection: &client{out: fanout.NewOutlet(writers, &socket{}, 0), server: &Server{Backend: b, Compression: &Compression{}}},
+			Channel:    "room", Format: format, Deflated: true,
 		})
 		s.Start(&proto.JoinQuery{}, nil)
 		if got := b.joins[0].Format; got != formats+format {

@@ -113,6 +113,7 @@ type client struct {
 	backend *backend
 	socket  *socket
 	out     *fanout.Outlet
+	server  *Server
 	mu      sync.Mutex
 	resumes int
 	slow    int
@@ -129,9 +130,10 @@ func open(t *testing.T, format int, query string) *client {
 	writers := fanout.NewWriters(1)
 	t.Cleanup(writers.Close)
 	c := &client{t: t, backend: &backend{}, socket: &socket{}}
+	c.server = &Server{Node: "a", Backend: c.backend}
 	c.out = fanout.NewOutlet(writers, c.socket, 0)
 	c.Session = New(Options{
-		Server: &Server{Node: "a", Backend: c.backend}, Connection: c, Client: "c1", Channel: "room", Format: format, User: q.Name,
+		Connection: c, Client: "c1", Channel: "room", Format: format, User: q.Name,
 	})
 	c.Start(&q, nil)
 	return c
@@ -139,6 +141,9 @@ func open(t *testing.T, format int, query string) *client {
 
 // Outlet implements Connection.
 func (c *client) Outlet() *fanout.Outlet { return c.out }
+
+// Server implements Connection.
+func (c *client) Server() *Server { return c.server }
 
 // Resume implements Connection.
 func (c *client) Resume() {

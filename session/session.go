@@ -62,15 +62,16 @@ type Connection interface {
 	Resume()
 	// Slow is called once when the session ends because its client let answers pile up.
 	Slow()
-	// Outlet is always the same.
+	// Outlet and Server are always the same.
 	Outlet() *fanout.Outlet
+	Server() *Server
 }
 
 // Options of a session.
 type Options struct {
-	Server     *Server
 	Connection Connection
-	// Client is the id of the connection. Channel and User are copied once for all sessions that have the same.
+	// Client is the id of the connection, at most 16 bytes. Channel and User are copied once for all sessions that have the
+	// same.
 	Client  string
 	Channel string
 	// Format is Raw or JSON.
@@ -83,9 +84,8 @@ type Options struct {
 
 // Session is one client.
 type Session struct {
-	server  *Server
 	conn    Connection
-	client  string
+	client  [16]byte // filled up with zeros
 	channel unique.Handle[string]
 	user    unique.Handle[string]
 	format  uint8
@@ -109,10 +109,14 @@ type edge struct {
 
 // Init makes s a session that is not a member yet. A session is not to be copied.
 func (s *Session) Init(o Options) {
-	s.server, s.conn = o.Server, o.Connection
-	s.client, s.channel, s.user, s.format = o.Client, unique.Make(o.Channel), unique.Make(o.User), uint8(o.Format)
+	s.conn = o.Connection
+	copy(s.client[:], o.Client)
+	s.channel, s.user, s.format = unique.Make(o.Channel), unique.Make(o.User), uint8(o.Format)
 	s.deflate = o.Deflated
 }
+
+// id is the id of the connection.
+func (s *Session) id() string { return string(bytes.TrimRight(s.client[:], "\x00")) }
 
 // New makes a session that is not a member yet.
 func New(o Options) *Session {
@@ -127,12 +131,12 @@ func New(o Options) *Session {
 func (s *Session) Start(q *proto.JoinQuery, greeting []byte) {
 	skip := fanout.Sender(0)
 	if !q.Echo {
-		skip = channel.SenderOf(s.client)
+		skip = channel.SenderOf(s.id())
 	}
 	if len(greeting) > 0 {
 		s.edge = &edge{greeting: greeting}
 	}
-	s.server.Backend.Join(s.channel.Value(), channel.JoinRequest{
+	s.conn.Server().Backend.Join(s.channel.Value(), channel.JoinRequest{
 		Start:  channel.Start{Since: q.Since, Epoch: q.Epoch, Last: q.Last},
 		Format: s.codec(), Outlet: s.conn.Outlet(), Skip: skip, Ready: s.ready,
 	})
@@ -172,7 +176,7 @@ func (s *Session) welcome(j channel.Joined) (frames []byte) {
 		frames = appendLine(frames, proto.AppendReset(nil, proto.Reset{Epoch: j.Epoch, Offset: j.Next - 1, Reason: j.Reason}))
 	}
 	return appendLine(frames, proto.AppendWelcome(make([]byte, 0, 256), proto.Welcome{
-		Node: s.server.Node, Client: s.client, Channel: s.channel.Value(), Epoch: j.Epoch, Offset: j.Offset, Live: j.Live,
+		Node: s.conn.Server().Node, Client: s.id(), Channel: s.channel.Value(), Epoch: j.Epoch, Offset: j.Offset, Live: j.Live,
 	}))
 }
 
@@ -276,7 +280,7 @@ func (s *Session) command(c proto.Command) {
 	case proto.CommandPing:
 		s.reply(proto.AppendPong(nil, proto.Pong{ID: c.ID}))
 	case proto.CommandInfo:
-		n := s.server.Backend.Info(s.channel.Value())
+		n := s.conn.Server().Backend.Info(s.channel.Value())
 		s.reply(proto.AppendInfo(nil, proto.Info{ID: c.ID, Members: n.Members, Nodes: n.Nodes}))
 	case proto.CommandHistory:
 		s.history(c)
@@ -285,8 +289,8 @@ func (s *Session) command(c proto.Command) {
 
 func (s *Session) publish(c proto.Command) {
 	s.begin(0)
-	p := node.Publication{Channel: s.channel.Value(), Key: c.ID, User: s.user.Value(), Client: s.client, Data: c.Data}
-	s.server.Backend.Publish(p, func(at node.Published, err *proto.Error) {
+	p := node.Publication{Channel: s.channel.Value(), Key: c.ID, User: s.user.Value(), Client: s.id(), Data: c.Data}
+	s.conn.Server().Backend.Publish(p, func(at node.Published, err *proto.Error) {
 		switch {
 		case err == nil && s.format == JSON:
 			s.reply(proto.AppendAck(nil, proto.Ack{ID: c.ID, Offset: at.Offset, Repeated: at.Repeated, Live: at.Live}))
@@ -303,7 +307,7 @@ func (s *Session) publish(c proto.Command) {
 func (s *Session) history(c proto.Command) {
 	s.begin(1)
 	q := node.HistoryQuery{Since: c.Since, Before: c.Before, Limit: c.Limit}
-	s.server.Backend.History(s.channel.Value(), q, func(h proto.History, err *proto.Error) {
+	s.conn.Server().Backend.History(s.channel.Value(), q, func(h proto.History, err *proto.Error) {
 		if err != nil {
 			s.fail(c.ID, err)
 		} else {
@@ -346,7 +350,7 @@ func (s *Session) fail(id string, err *proto.Error) { s.reply(proto.AppendError(
 func (s *Session) reply(line []byte) {
 	frame := appendLine(nil, line)
 	if s.deflate && len(frame) <= maxDeflatedReply {
-		frame = s.server.Compression.frame(frame, 0)
+		frame = s.conn.Server().Compression.frame(frame, 0)
 	}
 	if out := s.conn.Outlet(); out.Send(frame) || out.Pending() == 0 { // with nothing pending the connection is gone
 		return
@@ -385,7 +389,7 @@ func (s *Session) Leave(c proto.Close) {
 }
 
 // String names the session in logs.
-func (s *Session) String() string { return fmt.Sprintf("client %s in %q", s.client, s.channel.Value()) }
+func (s *Session) String() string { return fmt.Sprintf("client %s in %q", s.id(), s.channel.Value()) }
 
 // LogValue keeps a logger from looking into the session.
 func (s *Session) LogValue() slog.Value { return slog.StringValue(s.String()) }
