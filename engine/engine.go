@@ -77,6 +77,7 @@ type Portable struct {
 	slots   [tickSlots]map[*Conn]struct{} // owner: mu; who is ticked when
 	next    int                           // owner: mu; the slot for the next connection
 	ended   bool                          // owner: mu
+	ticking bool                          // owner: mu; the clock runs, since the first connection
 	running int                           // owner: mu; goroutines, and connections whose handler is being made
 	idle    sync.Cond                     // of mu: running is 0
 }
@@ -102,7 +103,6 @@ func NewPortable(o Options) *Portable {
 		p.slots[i] = map[*Conn]struct{}{}
 	}
 	p.idle.L = &p.mu
-	p.start(p.clock)
 	return p
 }
 
@@ -192,7 +192,12 @@ func (p *Portable) serve(conn net.Conn, first []byte, handler func(Socket) Handl
 	c.slot = p.next
 	p.next = (p.next + 1) % tickSlots
 	p.slots[c.slot][c] = struct{}{}
+	start := !p.ticking && !ended
+	p.ticking = p.ticking || start
 	p.mu.Unlock()
+	if start {
+		p.start(p.clock)
+	}
 	if ended { // meanwhile: Close does not know of c
 		c.Abort(net.ErrClosed)
 	}

@@ -1,10 +1,11 @@
 /*
  * floor: the least that a server of WebSocket rooms can do, as a yardstick for real ones.
  *
- *   floor [--port N] [--loops N]        listens on 127.0.0.1, with one epoll loop per processor
+ *   floor [--port N] [--loops N] [--ping SECONDS]   listens on 127.0.0.1, with one epoll loop per processor
  *
  * A connection joins the room that its path names. A text frame that it sends goes to all members of the room, itself
- * included; with "echo=0" in its query it is no member and only sends. That is all: no limits, no timeouts, no pings, no
+ * included; with "echo=0" in its query it is no member and only sends. With --ping each member is sent a ping that often,
+ * whether it answers or not. That is all: no limits, no timeouts, no
  * fragments, no checks of what clients send, nothing is stored.
  *
  * What it shares with a good server is the mechanism that makes large rooms cheap. Each room has a byte log, a circular buffer
@@ -33,6 +34,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -76,7 +78,7 @@ struct room {
 };
 
 struct loop {
-	int id, ep, wake, listener;
+	int id, ep, wake, listener, top; /* top is the highest descriptor that it accepted */
 	uint8_t *in;
 	pthread_mutex_t lock; /* guards the queue */
 	struct room **queue;  /* rooms to walk */
@@ -85,7 +87,7 @@ struct loop {
 
 static struct conn *conns;
 static struct loop loops[MAX_LOOPS];
-static int nloops, port = 9000;
+static int nloops, port = 9000, ping;
 static struct room *rooms[BUCKETS];
 static pthread_mutex_t rooms_lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -393,6 +395,8 @@ static void accept_some(struct loop *l)
 			return;
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
 		conns[fd] = (struct conn){.loop = l->id};
+		if (fd > l->top)
+			l->top = fd;
 		struct epoll_event e = {.events = EPOLLIN, .data.fd = fd};
 		epoll_ctl(l->ep, EPOLL_CTL_ADD, fd, &e);
 	}
@@ -418,14 +422,35 @@ static int walk_dirty(struct loop *l, struct room **now, uint32_t *pos)
 	return 1;
 }
 
+/* ping_some pings the members whose second it is, and returns how many milliseconds are left of it. */
+static int ping_some(struct loop *l, time_t *last)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	for (int fd = now.tv_sec % ping; *last != now.tv_sec && fd <= l->top; fd += ping) {
+		struct conn *c = &conns[fd];
+		if (!c->member || c->loop != l->id)
+			continue;
+		pthread_mutex_t *lock = &c->room->share[l->id].lock;
+		pthread_mutex_lock(lock);
+		if (!c->blocked && c->at == c->room->head && send(fd, "\x89", 2, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+			shutdown(fd, SHUT_RDWR);
+		pthread_mutex_unlock(lock);
+	}
+	*last = now.tv_sec;
+	return 1000 - now.tv_nsec / 1000000;
+}
+
 static void *run(void *arg)
 {
 	struct loop *l = arg;
 	struct epoll_event ev[256];
 	struct room *now = NULL;
 	uint32_t pos = 0;
+	time_t pinged = 0;
 	for (int busy = 0;; busy = walk_dirty(l, &now, &pos)) {
-		int n = epoll_wait(l->ep, ev, 256, busy ? 0 : -1);
+		int rest = ping ? ping_some(l, &pinged) : -1;
+		int n = epoll_wait(l->ep, ev, 256, busy ? 0 : rest);
 		for (int i = 0; i < n; i++) {
 			int fd = ev[i].data.fd;
 			uint64_t rung;
@@ -480,11 +505,13 @@ int main(int argc, char **argv)
 			port = atoi(argv[i + 1]);
 		else if (!strcmp(argv[i], "--loops"))
 			nloops = atoi(argv[i + 1]);
+		else if (!strcmp(argv[i], "--ping"))
+			ping = atoi(argv[i + 1]);
 		else
 			argc = 0;
 	}
 	if (argc % 2 == 0) {
-		fprintf(stderr, "usage: floor [--port N] [--loops N]\n");
+		fprintf(stderr, "usage: floor [--port N] [--loops N] [--ping SECONDS]\n");
 		return 2;
 	}
 	nloops = nloops < 1 ? 1 : nloops > MAX_LOOPS ? MAX_LOOPS : nloops;

@@ -51,6 +51,7 @@ func cases(o *options) []benchCase {
 		},
 		{
 			name: "18,000 idle connections", ours: node(s.args("--connections", s.n(18_000), "--idle", s.longer(60).String())),
+			beside:  floor(s.args("--connections", s.n(18_000), "--idle", s.longer(60).String())),
 			figures: []figure{idleBytes.atMost(0, 600), idleCPU.atMost(0, 1)},
 		},
 	}

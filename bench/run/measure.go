@@ -72,7 +72,7 @@ func (t *target) startFloor(ctx context.Context, o *options) error {
 	if err != nil {
 		return err
 	}
-	cmd := testserver.Command(o.floor, "--port", strconv.Itoa(port))
+	cmd := testserver.Command(o.floor, "--port", strconv.Itoa(port), "--ping", "25") // as often as a node does
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		return err

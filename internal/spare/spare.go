@@ -18,7 +18,7 @@ const (
 	every      = 2 * time.Second
 	quietBytes = 2 << 20
 	// smallBytes is what is not worth a collection, whatever the size of the heap.
-	smallBytes = 1 << 20
+	smallBytes = 256 << 10
 )
 
 // Run looks after the memory until ctx ends. A collection and the return of memory take a few milliseconds for each
@@ -51,11 +51,11 @@ type state struct {
 	free      uint64 // without objects, and not given back
 }
 
-// wasteful says whether it is time to collect and give back: the process was quiet since before, and more than an eighth of its
+// wasteful says whether it is time to collect and give back: the process was quiet since before, and more than a sixteenth of its
 // heap is not in use.
 func (s state) wasteful(before state) bool {
 	garbage := max(s.objects, s.live) - s.live
-	return s.allocated-before.allocated < quietBytes && garbage+s.free > s.live/8+smallBytes
+	return s.allocated-before.allocated < quietBytes && garbage+s.free > s.live/16+smallBytes
 }
 
 type reader struct{ samples []metrics.Sample }

@@ -20,8 +20,8 @@ func TestWhenMemoryIsGivenBack(t *testing.T) {
 		"garbage as large as what is live is worth it": {state{allocated: 50 * mib}, state{50*mib + 1, 20 * mib, 10 * mib, 0}, true},
 		"so is memory that was freed and kept":         {state{}, state{1, 10 * mib, 10 * mib, 10 * mib}, true},
 		"not while the process works":                  {state{allocated: 50 * mib}, state{60 * mib, 20 * mib, 10 * mib, 0}, false},
-		"a little garbage is not":                      {state{}, state{1, 11 * mib, 10 * mib, 1 * mib}, false},
-		"nor is anything in a small process":           {state{}, state{1, mib, mib / 2, mib / 2}, false},
+		"a little garbage is not":                      {state{}, state{1, 10*mib + mib/4, 10 * mib, mib / 4}, false},
+		"nor is anything in a small process":           {state{}, state{1, mib, mib - mib/8, mib / 8}, false},
 		"before the first collection all may be live":  {state{}, state{1, 3 * mib, 0, 0}, true},
 	} {
 		if got := c.now.wasteful(c.before); got != c.want {
