@@ -201,7 +201,7 @@ func TestSendNow(t *testing.T) {
 		w := NewWriters(1)
 		defer w.Close()
 		s := &socket{rnd: rand.New(rand.NewPCG(1, 1))}
-		s.out = NewOutlet(w, s, 100)
+		s.out = NewOutlet(w, s, 300)
 		want := []Seq{}
 		send := func(now bool, seq Seq) {
 			t.Helper()
@@ -226,7 +226,7 @@ func TestSendNow(t *testing.T) {
 		for seq := range Seq(4) {
 			send(true, 100+seq)
 		}
-		if s.out.SendNow(frame(9, 0, 100)) {
+		if s.out.SendNow(frame(9, 0, 300)) {
 			t.Error("what waits for a full socket is bounded")
 		}
 		s.release()

@@ -44,7 +44,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags.StringVar(&file, "trace", "testdata/traces/small.csv", "the recorded chat to play")
 	flags.DurationVar(&busiest, "busiest", 2*time.Minute, "play only the part of this length with the most messages")
 	flags.Float64Var(&o.Speed, "speed", 1, "how many times as fast as it was recorded")
-	flags.DurationVar(&o.Merge, "merge", time.Second, "merge window of the nodes; 0 leaves it to them")
+	flags.DurationVar(&o.Merge, "merge", 2*time.Second, "merge window of the nodes; 0 leaves it to them")
 	flags.StringVar(&o.Path, "path", "/raw/{room}", "the path of a room on the nodes")
 	flags.DurationVar(&o.Idle, "idle", 10*time.Second, "how long the connections are left alone before")
 	flags.DurationVar(&o.Drain, "drain", 30*time.Second, "how long to wait for deliveries after the last message")
