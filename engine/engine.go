@@ -77,7 +77,8 @@ type Portable struct {
 	slots   [tickSlots]map[*Conn]struct{} // owner: mu; who is ticked when
 	next    int                           // owner: mu; the slot for the next connection
 	ended   bool                          // owner: mu
-	ticking bool                          // owner: mu; the clock runs, since the first connection
+	conns   int                           // owner: mu; in slots
+	ticking bool                          // owner: mu; the clock runs
 	running int                           // owner: mu; goroutines, and connections whose handler is being made
 	idle    sync.Cond                     // of mu: running is 0
 }
@@ -192,6 +193,7 @@ func (p *Portable) serve(conn net.Conn, first []byte, handler func(Socket) Handl
 	c.slot = p.next
 	p.next = (p.next + 1) % tickSlots
 	p.slots[c.slot][c] = struct{}{}
+	p.conns++
 	start := !p.ticking && !ended
 	p.ticking = p.ticking || start
 	p.mu.Unlock()
@@ -208,7 +210,7 @@ func (p *Portable) serve(conn net.Conn, first []byte, handler func(Socket) Handl
 	return c
 }
 
-// clock calls Tick, one slot of connections at a time.
+// clock calls Tick, one slot of connections at a time, as long as there are any.
 func (p *Portable) clock() {
 	t := time.NewTicker(p.options.Tick / tickSlots)
 	defer t.Stop()
@@ -220,6 +222,11 @@ func (p *Portable) clock() {
 		case <-t.C:
 		}
 		p.mu.Lock()
+		if p.conns == 0 {
+			p.ticking = false
+			p.mu.Unlock()
+			return
+		}
 		for c := range p.slots[slot] {
 			due = append(due, c)
 		}
@@ -350,4 +357,5 @@ func (p *Portable) forget(c *Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.slots[c.slot], c)
+	p.conns--
 }

@@ -20,6 +20,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"text/tabwriter"
 	"time"
@@ -283,13 +284,22 @@ func (r *report) write(out io.Writer) error {
 }
 
 // meter takes CPU time at both ends of the measured time.
-type meter struct{ from, to time.Duration }
+type meter struct {
+	mu       sync.Mutex
+	from, to time.Duration // owner: mu
+}
 
 // start takes the first sample after the warm-up; the result takes the second one and tells the difference in µs for each of n.
 func (m *meter) start(after time.Duration) (end func(n float64) float64) {
-	timer := time.AfterFunc(after, func() { m.from = used() })
+	timer := time.AfterFunc(after, func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.from = used()
+	})
 	return func(n float64) float64 {
 		timer.Stop()
+		m.mu.Lock()
+		defer m.mu.Unlock()
 		m.to = used()
 		return float64((m.to - m.from).Microseconds()) / max(1, n)
 	}

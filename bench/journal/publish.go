@@ -31,8 +31,13 @@ func publishAll(ctx context.Context, w *journal.Writer, c crowd) (cell, error) {
 	from := time.Now().Add(c.warmup)
 	to := from.Add(c.duration)
 	all := make([]heard, c.publishers)
-	var before journal.Stats
-	timer := time.AfterFunc(c.warmup, func() { before = w.Stats() })
+	var warm sync.Mutex
+	var before journal.Stats // owner: warm
+	timer := time.AfterFunc(c.warmup, func() {
+		warm.Lock()
+		defer warm.Unlock()
+		before = w.Stats()
+	})
 	defer timer.Stop()
 	var m meter
 	end := m.start(c.warmup)
@@ -42,6 +47,8 @@ func publishAll(ctx context.Context, w *journal.Writer, c crowd) (cell, error) {
 	}
 	work.Wait()
 	after := w.Stats()
+	warm.Lock()
+	defer warm.Unlock()
 	out := cell{Publishers: c.publishers, Channels: c.channels}
 	var took load.Histogram
 	var count int64
