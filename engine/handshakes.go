@@ -172,25 +172,22 @@ func (h *handshakes) shake(s *handshake) {
 	c := tls.Server(h.under(turn), h.config)
 	err := c.Handshake()
 	turn.end()
-	if err == nil {
+	h.mu.Lock()
+	cut := s.place == nil
+	h.drop(s) // who is served is not to be cut any more
+	h.mu.Unlock()
+	if err == nil && !cut {
 		_ = s.conn.SetDeadline(time.Time{})
 		h.stats.Handshakes.Add(1)
 		h.ready(c)
+		return
 	}
-	h.mu.Lock()
-	cut := s.place == nil
-	h.mu.Unlock()
 	if err != nil && !cut {
 		h.stats.Failed.Add(1)
 		h.log.Debug("a TLS handshake failed", "address", s.conn.RemoteAddr(), "error", err)
 		answerHTTP(s.conn, err)
 	}
-	if err != nil {
-		s.conn.Close()
-	}
-	h.mu.Lock()
-	h.drop(s)
-	h.mu.Unlock()
+	s.conn.Close()
 }
 
 // turned is a connection whose handshake computes only when it is its turn, which it is not while it waits for its peer:

@@ -31,6 +31,7 @@ type Loops struct {
 	maxWaiting int // of each loop
 
 	generation atomic.Uint32
+	turn       atomic.Uint32 // of the loops, to take a connection from elsewhere
 	failures   atomic.Int64
 	wg         sync.WaitGroup
 	stop       sync.Once
@@ -117,6 +118,9 @@ func (e *Loops) tune(fd int) {
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, e.options.SendBuffer)
 }
 
+// nextLoop is whose turn it is to take a connection.
+func (e *Loops) nextLoop() *loop { return e.loops[e.turn.Add(1)%uint32(len(e.loops))] }
+
 func firstError(errs ...error) error {
 	for _, err := range errs {
 		if err != nil {
@@ -153,7 +157,7 @@ func (e *Loops) Serve(conn net.Conn, first []byte, open func(Socket) Handler) {
 	}
 	e.tune(fd)
 	tcp.Close() // the copy lives on, outside of net's poller
-	l := e.loops[e.generation.Load()%uint32(len(e.loops))]
+	l := e.nextLoop()
 	ok = l.post(func() {
 		s, err := l.adopt(fd)
 		if err != nil {

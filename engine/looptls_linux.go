@@ -255,6 +255,9 @@ func (w *tlsWire) feed() {
 		n, err := w.tls.Read(buf)
 		if n > 0 {
 			s.take(buf[:n])
+			if closed, _ := s.state(); closed { // or handed over: the wire is another's now, whatever err says
+				return
+			}
 		}
 		switch {
 		case err == nil:
@@ -317,7 +320,7 @@ func (e *Loops) secured(c *tls.Conn) {
 	remote := remoteOf(tcp)
 	e.tune(fd)
 	tcp.Close()
-	l := e.loops[e.generation.Load()%uint32(len(e.loops))]
+	l := e.nextLoop()
 	ok = l.post(func() {
 		s, err := l.adopt(fd)
 		if err != nil {

@@ -10,6 +10,7 @@ import (
 // lag a little, a small one is cheap to page from the journal.
 const (
 	MinLogBytes       = 64 << 10
+	MinLiveBytes      = 256 << 10 // of a live feed, whose members can be given nothing else; used only when it is busy
 	MaxLogBytes       = 4 << 20
 	logBytesPerMember = 512
 )
@@ -72,17 +73,29 @@ type Entry struct {
 // copied. A member that is written to for another reason is given what it has then, and does not wait for the window.
 func (f *Feed) Append(entries ...Entry) {
 	members := int(f.count.Load())
-	limit := min(max(members*logBytesPerMember, MinLogBytes), MaxLogBytes)
 	size := 0
+	for _, e := range entries {
+		size += len(e.Frame) + entryOverhead
+	}
+	limit := f.limit(members, size)
 	f.log.mu.Lock()
 	for _, e := range entries {
 		f.log.append(e.Frame, e.Sender, limit)
-		size += len(e.Frame) + entryOverhead
 	}
 	f.log.mu.Unlock()
 	if members > 0 && (f.merge == nil || f.merge.appended(size, limit/2)) {
 		f.wake()
 	}
+}
+
+// limit is how large the log may be when size bytes are appended at once. In a live feed these never drive each other out, nor what
+// was appended just before: nobody could give it to the members again.
+func (f *Feed) limit(members, size int) int {
+	limit := min(max(members*logBytesPerMember, MinLogBytes), MaxLogBytes)
+	if f.skipper != nil {
+		return max(limit, MinLiveBytes, 2*size)
+	}
+	return limit
 }
 
 // Restart empties the log and numbers the next entry next. All members' cursors become void: each is sent notice

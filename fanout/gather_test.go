@@ -85,9 +85,9 @@ type counting struct {
 
 func (c *counting) TryWrite(b []byte) (int, error) {
 	n, err := c.socket.TryWrite(b)
-	c.socket.mu.Lock()
+	c.mu.Lock()
 	c.writes++
-	c.socket.mu.Unlock()
+	c.mu.Unlock()
 	return n, err
 }
 

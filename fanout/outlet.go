@@ -57,7 +57,7 @@ func (o *Outlet) Init(w *Writers, sock Socket, limit int) {
 	if limit <= 0 {
 		limit = DefaultPending
 	}
-	o.writers, o.sock, o.limit = w, sock, uint32(min(limit, math.MaxUint32))
+	o.writers, o.sock, o.limit = w, sock, uint32(min(limit, math.MaxInt32))
 }
 
 // Socket is what the outlet writes to. Only methods that any goroutine may call are to be called on it.
@@ -209,6 +209,9 @@ func (o *Outlet) round(w *walker) (n int, more bool) {
 		if !r.empty() {
 			w.parts = append(w.parts, part{m, r})
 		}
+	}
+	if o.ending { // a member that skipped was told so
+		return o.lastRound(w)
 	}
 	switch {
 	case len(w.parts) == 0:

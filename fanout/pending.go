@@ -30,7 +30,24 @@ func (o *Outlet) push(b []byte) {
 			o.pending = &pending{}
 		}
 	}
-	o.pending.buf = append(o.pending.buf, b...)
+	p := o.pending
+	p.compact()
+	p.buf = append(p.buf, b...)
+}
+
+// compact makes room where bytes were taken, once they are half of the buffer: what the socket took is not kept for as long as
+// something is pending.
+func (p *pending) compact() {
+	if p.taken == 0 || p.taken < len(p.buf)-p.taken {
+		return
+	}
+	rest := p.buf[p.taken:]
+	if len(rest) <= maxKept && cap(p.buf) > maxKept {
+		p.buf = append([]byte(nil), rest...)
+	} else {
+		p.buf = p.buf[:copy(p.buf, rest)]
+	}
+	p.taken = 0
 }
 
 // took removes the first n pending bytes and returns n. The outlet is locked.

@@ -46,14 +46,21 @@ func (c *conn) Read(b []byte) (more bool) {
 		c.pinged.Store(0)
 	}
 	var rest []byte
-	if c.late != nil {
-		rest, b = c.late.rest, append(c.late.held, b...)
+	kept := c.late != nil // b is the connection's own
+	if kept {
+		if len(b) > 0 {
+			return true // nobody reads on while something waits, but to see the end of a connection that was finished
+		}
+		rest, b = c.late.rest, c.late.held
 		c.late = nil
 	}
 	for !c.ended {
 		c.deaf.Store(true) // before Full, which Resume follows
 		if c.session.Full() {
-			c.late = &late{rest, bytes.Clone(b)}
+			if !kept {
+				b = bytes.Clone(b)
+			}
+			c.late = &late{rest, b}
 			return false
 		}
 		c.deaf.Store(false)

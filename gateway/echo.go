@@ -99,11 +99,11 @@ func (g *Gateway) openEcho(socket engine.Socket, a admission) engine.Handler {
 		limit = ws.DefaultMaxMessage
 	}
 	e.out = fanout.NewOutlet(g.Writers, e, echoWindow+limit+2*ws.MaxHeader+ws.MaxControl)
+	e.send(a.appendResponse(nil)) // before anyone else finds it
 	g.guests.add(e)
 	g.mu.Lock()
 	closing := g.closing
 	g.mu.Unlock()
-	e.send(a.appendResponse(nil))
 	if closing {
 		e.end(proto.CloseShutdown)
 	}

@@ -366,6 +366,8 @@ func (g *Gateway) open(socket engine.Socket, a admission) engine.Handler {
 		Connection: c, Client: strings.ToLower(rand.Text()[:16]),
 		Channel: a.channel, Format: a.format, User: a.query.Name, Deflated: a.extensions != "",
 	})
+	// Before anyone else finds the connection: nothing goes out before the greeting.
+	c.session.Start(&a.query, a.appendResponse(make([]byte, 0, greetingSize)))
 	g.mu.Lock()
 	g.pending--
 	c.place = int32(len(g.conns))
@@ -375,7 +377,6 @@ func (g *Gateway) open(socket engine.Socket, a admission) engine.Handler {
 	if g.Log.Enabled(context.Background(), slog.LevelDebug) {
 		g.Log.Debug("connected", "session", &c.session, "address", a.addr)
 	}
-	c.session.Start(&a.query, a.appendResponse(make([]byte, 0, greetingSize)))
 	if closing {
 		c.leave(proto.CloseShutdown)
 	}

@@ -12,6 +12,8 @@ import (
 const (
 	maxLiveMessages = 65_536
 	maxLiveBytes    = 32 << 20
+	// Of one channel, so that a flood there leaves room for the others.
+	maxLiveChannelBytes = 4 << 20
 	// One payload of one channel.
 	maxLiveBatch      = 512
 	maxLiveBatchBytes = 256 << 10
@@ -35,6 +37,7 @@ type courier struct {
 	mu      sync.Mutex
 	batches []*liveBatch          // owner: mu; in the order in which they are sent
 	open    map[string]*liveBatch // owner: mu; the last of each channel
+	waiting map[string]int        // owner: mu; bytes in batches by channel
 	count   int                   // owner: mu; messages in batches
 	bytes   int                   // owner: mu
 }
@@ -47,14 +50,14 @@ type liveBatch struct {
 }
 
 func newCourier() courier {
-	return courier{wake: make(chan struct{}, 1), open: map[string]*liveBatch{}}
+	return courier{wake: make(chan struct{}, 1), open: map[string]*liveBatch{}, waiting: map[string]int{}}
 }
 
 // add takes a message, or reports false when there is no room.
 func (c *courier) add(channel string, m *proto.Message) bool {
 	c.mu.Lock()
 	size := m.Size()
-	if c.count >= maxLiveMessages || c.bytes+size > maxLiveBytes {
+	if c.count >= maxLiveMessages || c.bytes+size > maxLiveBytes || c.waiting[channel]+size > max(maxLiveChannelBytes, size) {
 		c.mu.Unlock()
 		return false
 	}
@@ -68,6 +71,7 @@ func (c *courier) add(channel string, m *proto.Message) bool {
 	b.bytes += size
 	c.count++
 	c.bytes += size
+	c.waiting[channel] += size
 	first := c.count == 1
 	c.mu.Unlock()
 	if first {
@@ -95,6 +99,9 @@ func (c *courier) take() *liveBatch {
 	}
 	c.count -= len(b.messages)
 	c.bytes -= b.bytes
+	if c.waiting[b.channel] -= b.bytes; c.waiting[b.channel] == 0 {
+		delete(c.waiting, b.channel)
+	}
 	return b
 }
 

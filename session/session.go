@@ -1,7 +1,7 @@
 // Package session is one client of the plain protocols (PROTOCOL.md): what its messages ask for, and what it is answered. It
 // does no I/O: messages come in, calls to the Backend and frames for the Outlet go out.
 //
-// Message is called by one goroutine at a time; answers may come from any. Answers to publishes come in the order of the
+// Message is called by one goroutine at a time; answers may come from any. Acknowledgements come in the order of the
 // publishes. At most Limit commands are under way, and none before the session is a member; Full says so, and the caller keeps
 // what it has until Connection.Resume.
 package session
@@ -236,23 +236,20 @@ func (s *Session) Message(payload []byte) (rest []byte) {
 		s.publish(proto.Command{Data: proto.RawToData(payload)})
 		return nil
 	}
-	empty := true
-	for len(payload) > 0 {
-		if !empty && len(bytes.TrimSpace(payload)) == 0 {
-			break
-		}
-		if !empty && s.Full() {
+	payload = bytes.TrimSpace(payload)
+	if len(payload) == 0 {
+		s.fail("", proto.ErrBadRequest.With("the frame holds no command; send a JSON object such as {\"ping\":{}}"))
+	}
+	for first := true; len(payload) > 0 && !s.ended.Load(); first = false {
+		if !first && s.Full() {
 			return payload
 		}
-		var text []byte
-		text, payload, _ = bytes.Cut(payload, []byte{'\n'})
-		for line := range proto.SplitLines(text) { // one, or none
-			empty = false
+		var line []byte
+		line, payload, _ = bytes.Cut(payload, []byte{'\n'})
+		payload = bytes.TrimLeft(payload, " \t\r\n\v\f") // each byte is looked at once: a client may send 64 KiB of them
+		if line = bytes.TrimSpace(line); len(line) > 0 {
 			s.line(line)
 		}
-	}
-	if empty {
-		s.fail("", proto.ErrBadRequest.With("the frame holds no command; send a JSON object such as {\"ping\":{}}"))
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"barrage/channel"
 	"barrage/node"
@@ -196,7 +197,7 @@ func TestAFrameOfManyCommandsKeepsTheLimits(t *testing.T) {
 		const lines = 1000
 		rest := c.says(strings.Repeat(line+"\n", lines))
 		begun := func() int { return len(c.backend.published) + len(c.backend.queries) }
-		if begun() != limit || len(rest) != (lines-limit)*(len(line)+1) {
+		if begun() != limit || len(rest) != (lines-limit)*(len(line)+1)-1 {
 			t.Errorf("of a frame of %d lines %s %d are taken at once, not %d, and the rest is given back", lines, line, limit, begun())
 		}
 		for done := 0; done < lines; {
@@ -386,4 +387,16 @@ func TestFramesOfTheCodecs(t *testing.T) {
 	if n := codecs[JSON].Reset(p, "why"); n.End || !bytes.Equal(n.Frames, ws.AppendFrame(nil, ws.OpText, []byte(`{"reset":{"epoch":"e","offset":3,"reason":"why"}}`))) {
 		t.Errorf("a JSON client that missed messages is told so and goes on, not %+v", n)
 	}
+}
+
+// Whoever reads a frame reads for others too: what a client leaves blank must not cost more than what it writes.
+func TestBlankLinesAreLookedAtOnce(t *testing.T) {
+	c := open(t, JSON, "").join()
+	frame := `{"ping":{}}` + strings.Repeat("\n", 1<<20) + strings.Repeat(" \n", 1<<19) + `{"ping":{}}`
+	began := time.Now()
+	c.says(frame)
+	if took := time.Since(began); took > 2*time.Second { // it was minutes when each line looked at all the others
+		t.Errorf("two commands with 2 MiB of white space between them take %v", took)
+	}
+	c.next(3) // the welcome, and both answers
 }

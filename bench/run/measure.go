@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -36,8 +37,8 @@ type target struct {
 
 // close ends what was started, the last first. There is nothing that it should keep.
 func (t *target) close() {
-	for i := len(t.ends) - 1; i >= 0; i-- {
-		t.ends[i]()
+	for _, end := range slices.Backward(t.ends) {
+		end()
 	}
 }
 

@@ -156,7 +156,7 @@ func TestCommandsOverTLS(t *testing.T) {
 	if out := run(0, "sub", "--url", url, "--ca", ca, "-q", "--since", "0", "--count", "1", "room"); out != "hello\n" {
 		t.Errorf("sub follows over TLS, and says %q", out)
 	}
-	if out := run(3, "pub", "--url", url, "--timeout", "1s", "room", "hello"); !strings.Contains(out, "certificate") || !strings.Contains(out, "--ca") {
+	if out := run(3, "pub", "--url", url, "--timeout", "5s", "room", "hello"); !strings.Contains(out, "certificate") || !strings.Contains(out, "--ca") {
 		t.Errorf("a certificate of an unknown authority is refused, with what to do: %q", out)
 	}
 	for path, says := range map[string]string{filepath.Join(t.TempDir(), "none"): "cannot be read", filepath.Join(filepath.Dir(ca), "key.pem"): "holds no certificate"} {
