@@ -241,3 +241,36 @@ func TestSendNow(t *testing.T) {
 		}
 	})
 }
+
+// dripping is a socket that always leaves some bytes of what it is given.
+type dripping struct{ left int }
+
+func (d *dripping) TryWrite(b []byte) (int, error) { return max(len(b)-d.left, 0), nil }
+func (d *dripping) ArmWrite()                      {}
+func (d *dripping) Finish()                        {}
+func (d *dripping) Abort(error)                    {}
+
+// What the socket took is not kept, however long something is pending.
+func TestASlowReaderDoesNotMakePendingBytesGrow(t *testing.T) {
+	w := NewWriters(1)
+	defer w.Close()
+	o := NewOutlet(w, &dripping{left: 100}, 1<<20)
+	frames := make([]byte, 100<<10)
+	for range 500 {
+		o.mu.Lock()
+		o.blocked = false
+		o.mu.Unlock()
+		if !o.Send(frames) {
+			t.Fatal("there is room")
+		}
+		o.run(&walker{stats: &w.Stats})
+		if o.Pending() != 100 {
+			t.Fatalf("%d bytes are pending", o.Pending())
+		}
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if n := cap(o.pending.buf); n > 4*len(frames) {
+		t.Errorf("100 pending bytes take a buffer of %d", n)
+	}
+}

@@ -87,3 +87,34 @@ func checkLive(t *testing.T, seed uint64) (skips int) {
 	}
 	return told.skips
 }
+
+// A batch that is appended at once, such as a payload from another node, reaches whoever reads, however small the log of the feed.
+func TestABatchDoesNotDriveItselfOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := NewWriters(1)
+		defer w.Close()
+		s := &socket{}
+		s.out = NewOutlet(w, s, 0)
+		feed := NewLiveFeed(w, unskipped{t}, 1)
+		feed.Join(s.out, 1, 0)
+		for batch := range Seq(4) {
+			var entries []Entry
+			for i := range Seq(512) {
+				entries = append(entries, Entry{Frame: frame(batch*512+i+1, 0, 500)})
+			}
+			feed.Append(entries...)
+			synctest.Wait()
+		}
+		if n := len(s.entries(t)); n != 2048 {
+			t.Errorf("a member that reads is given all 2048 entries, not %d", n)
+		}
+	})
+}
+
+// unskipped is a Skipper of a feed in which nobody is too slow.
+type unskipped struct{ t *testing.T }
+
+func (u unskipped) Skipped(n uint64) Notice {
+	u.t.Errorf("a member that reads is not given %d entries", n)
+	return Notice{}
+}

@@ -7,8 +7,8 @@
 //     the order in which they were given.
 //   - One payload per committed batch and channel goes to the other nodes. Whether it arrives changes latency, not content: heads
 //     are announced again after 1 s and 5 s, and compared with the journal every 10 s, every second while the broker is away.
-//   - A publish into a live channel is acknowledged when it was handed to the members here and queued for the other nodes; the
-//     journal has no part in it. It is delivered at most once, and messages of one client arrive in their order.
+//   - A publish into a live channel is acknowledged when it was handed to the members here and queued for the other nodes, as far as
+//     there is room; the journal has no part in it. It is delivered at most once, and messages of one client arrive in their order.
 //   - Nothing here blocks on a client.
 package node
 
