@@ -16,7 +16,7 @@ import (
 )
 
 // patience is how long a case may take.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // ErrNotNegotiated is the outcome of a case that needs an extension which the server does not accept.
 var ErrNotNegotiated = errors.New("the server does not negotiate the extension")
