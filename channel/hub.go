@@ -290,14 +290,9 @@ func (h *Hub) encode(format int, messages []proto.Message) []fanout.Entry {
 	for i := range messages {
 		size += messages[i].Size() + 64
 	}
-	buf := make([]byte, 0, size)
-	entries := make([]fanout.Entry, len(messages))
-	for i := range messages {
-		start := len(buf)
-		buf = h.codecs[format].AppendFrame(buf, &messages[i])
-		entries[i] = fanout.Entry{Frame: buf[start:len(buf):len(buf)], Sender: SenderOf(messages[i].Client)}
-	}
-	return entries
+	fresh := scratch{buf: make([]byte, 0, size), entries: make([]fanout.Entry, 0, len(messages))}
+	fresh.encode(h.codecs[format], messages)
+	return fresh.entries
 }
 
 var senderSeed = maphash.MakeSeed()

@@ -356,15 +356,21 @@ func TestASlowReaderOfALoop(t *testing.T) {
 	h := build(t, LoopOptions{Options: Options{SendBuffer: 8 << 10}}, func(p *peer) { p.out = fanout.NewOutlet(writers, p.socket, 4<<20) })
 	sent := random(t, 2<<20)
 	c, p := h.enter("")
+	readSlowly(t, c, p.out, sent, writers)
+}
+
+// readSlowly sends through an outlet what a client reads more slowly.
+func readSlowly(t *testing.T, c io.Reader, out *fanout.Outlet, sent []byte, writers *fanout.Writers) {
+	t.Helper()
 	go func() {
 		for rest := sent; len(rest) > 0; {
 			n := min(len(rest), 1+rand.IntN(100_000))
-			if !p.out.Send(rest[:n]) {
+			if !out.Send(rest[:n]) {
 				t.Error("an outlet below its limit takes frames")
 			}
 			rest = rest[n:]
 		}
-		p.out.End(nil)
+		out.End(nil)
 	}()
 	var got []byte
 	for buf := make([]byte, 64<<10); ; {

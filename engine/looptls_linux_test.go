@@ -388,32 +388,7 @@ func TestASlowReaderOfALoopOverTLS(t *testing.T) {
 			c, tap := h.greet(version, nil)
 			say(t, c, knocking)
 			p := h.peer()
-			go func() {
-				for rest := sent; len(rest) > 0; {
-					n := min(len(rest), 1+rand.IntN(100_000))
-					if !p.out.Send(rest[:n]) {
-						t.Error("an outlet below its limit takes frames")
-					}
-					rest = rest[n:]
-				}
-				p.out.End(nil)
-			}()
-			var got []byte
-			for buf := make([]byte, 64<<10); ; {
-				n, err := c.Read(buf[:1+rand.IntN(len(buf))])
-				if got = append(got, buf[:n]...); err != nil {
-					if !errors.Is(err, io.EOF) {
-						t.Errorf("after everything was sent the peer sees the end, not %v", err)
-					}
-					break
-				}
-			}
-			if !bytes.Equal(got, sent) {
-				t.Errorf("a slow reader is sent every byte once and in order: %d bytes were sent, %d came", len(sent), len(got))
-			}
-			if writers.Stats.Blocked.Load() == 0 {
-				t.Error("a reader that is slower than its server fills the socket")
-			}
+			readSlowly(t, c, p.out, sent, writers)
 			if n, err := tap.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
 				t.Errorf("after the end of TLS the stream ends too, not %d, %v", n, err)
 			}
