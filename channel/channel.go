@@ -155,7 +155,7 @@ func (c *Channel) deliver(messages []proto.Message) {
 	c.tail.add(messages)
 	for format, f := range c.feeds {
 		if f != nil {
-			f.Append(c.hub.encode(format, messages)...)
+			f.Append(c.hub.encode(format, c.name, messages)...)
 		}
 	}
 	c.hub.stats.Delivered.Add(int64(len(messages)))
@@ -168,7 +168,7 @@ func (c *Channel) restart(p proto.Position) {
 	c.tail.clear(p.Offset + 1)
 	for format, f := range c.feeds {
 		if f != nil {
-			n := c.hub.codecs[format].Reset(p, "the journal was replaced: offsets of the old epoch mean nothing any more; the stream goes on with the next new message")
+			n := c.hub.codecs[format].Reset(c.name, p, "the journal was replaced: offsets of the old epoch mean nothing any more; the stream goes on with the next new message")
 			f.Restart(fanout.Seq(p.Offset+1), n)
 		}
 	}
@@ -179,7 +179,7 @@ func (c *Channel) feed(format int) *fanout.Feed {
 	if c.feeds[format] == nil {
 		f := fanout.NewFeed(c.hub.writers, &pager{c, format}, fanout.Seq(c.tail.first()))
 		f.Merge(c.merge)
-		f.Append(c.hub.encode(format, c.tail.messages)...)
+		f.Append(c.hub.encode(format, c.name, c.tail.messages)...)
 		c.feeds[format] = f
 	}
 	return c.feeds[format]
@@ -225,8 +225,20 @@ func (c *Channel) place(j *joining) {
 	default:
 		p := c.seq.Position()
 		p.Offset = max(p.Offset, next-1) // what the journal knows and this node is about to hear
-		j.Ready(Joined{Position: p, Reset: what == reset, Next: next, Reason: reason})
-		c.feed(j.Format).Join(j.Outlet, fanout.Seq(next), j.Skip)
+		if what == reset && j.Start.Ahead {
+			next = p.Offset + 1
+		}
+		if j.Ready(Joined{Position: p, Reset: what == reset, Next: next, Reason: reason}) {
+			j.join(c.feed(j.Format), fanout.Seq(next))
+		}
+	}
+}
+
+// join makes the connection a member of its format's feed.
+func (r *JoinRequest) join(f *fanout.Feed, next fanout.Seq) {
+	m := f.Join(r.Outlet, next, r.Skip)
+	if r.Placed != nil {
+		r.Placed(m)
 	}
 }
 

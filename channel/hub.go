@@ -31,14 +31,14 @@ type Subscriber interface {
 
 // Codec writes the messages of one wire format as ready frames.
 type Codec interface {
-	// AppendFrame appends the frame of one message.
-	AppendFrame(dst []byte, m *proto.Message) []byte
+	// AppendFrame appends the frame of one message of a channel; name may be that of a channel's events, see proto.EventsOf.
+	AppendFrame(dst []byte, name string, m *proto.Message) []byte
 	// Reset tells a member that its position is void and that the stream goes on after p; a format that cannot say
-	// so ends the connection.
-	Reset(p proto.Position, reason string) fanout.Notice
+	// so ends the membership or the connection.
+	Reset(name string, p proto.Position, reason string) fanout.Notice
 	// Skipped tells a member of a live channel that it will not be given n messages, because it is too slow; empty for a
 	// format that cannot say so.
-	Skipped(n uint64) fanout.Notice
+	Skipped(name string, n uint64) fanout.Notice
 }
 
 // Options of a hub. Store, Subscriber, Writers and Codecs are needed; 0 means the default elsewhere.
@@ -170,8 +170,10 @@ type JoinRequest struct {
 	// Skip is whose messages the member does not want; 0 for nobody's.
 	Skip fanout.Sender
 	// Ready is called exactly once, before the first message is given and with the channel locked: it may send on the
-	// outlet, and must not call the hub.
-	Ready func(Joined)
+	// outlet, and must not call the hub. It reports whether the connection still wants to be a member.
+	Ready func(Joined) bool
+	// Placed, when set, is called after Ready has reported true, with the channel locked: member is what to leave by.
+	Placed func(member *fanout.Member)
 }
 
 // Joined is where a member begins.
@@ -189,7 +191,8 @@ type Joined struct {
 	Err error
 }
 
-// Join makes a connection a member of a channel, at once or when the journal has answered. To leave, close the outlet.
+// Join makes a connection a member of a channel, at once or when the journal has answered. To leave, leave by what Placed was
+// given, or close the outlet.
 func (h *Hub) Join(name string, r JoinRequest) {
 	for {
 		c := h.channel(name)
@@ -285,13 +288,13 @@ func (h *Hub) checkAll() {
 }
 
 // encode writes messages as entries of a format's log.
-func (h *Hub) encode(format int, messages []proto.Message) []fanout.Entry {
+func (h *Hub) encode(format int, name string, messages []proto.Message) []fanout.Entry {
 	size := 0
 	for i := range messages {
 		size += messages[i].Size() + 64
 	}
 	fresh := scratch{buf: make([]byte, 0, size), entries: make([]fanout.Entry, 0, len(messages))}
-	fresh.encode(h.codecs[format], messages)
+	fresh.encode(h.codecs[format], name, messages)
 	return fresh.entries
 }
 

@@ -129,15 +129,15 @@ func (s *topics) Unsubscribe(names ...string) { s.note("unsubscribe", names) }
 // plain is a Codec whose frames are lines.
 type plain struct{}
 
-func (plain) AppendFrame(dst []byte, m *proto.Message) []byte {
+func (plain) AppendFrame(dst []byte, _ string, m *proto.Message) []byte {
 	return fmt.Appendf(dst, "%d %s\n", m.Offset, m.Data)
 }
 
-func (plain) Skipped(n uint64) fanout.Notice {
+func (plain) Skipped(_ string, n uint64) fanout.Notice {
 	return fanout.Notice{Frames: fmt.Appendf(nil, "skipped %d\n", n)}
 }
 
-func (plain) Reset(p proto.Position, _ string) fanout.Notice {
+func (plain) Reset(_ string, p proto.Position, _ string) fanout.Notice {
 	return fanout.Notice{Frames: fmt.Appendf(nil, "reset %s/%d\n", p.Epoch, p.Offset)}
 }
 
@@ -222,10 +222,11 @@ func (s *stage) joinTo(name string, start Start) *member {
 	m := &member{}
 	m.out = fanout.NewOutlet(s.hub.writers, m, 0)
 	s.outs = append(s.outs, m)
-	s.hub.Join(name, JoinRequest{Start: start, Outlet: m.out, Ready: func(j Joined) {
+	s.hub.Join(name, JoinRequest{Start: start, Outlet: m.out, Ready: func(j Joined) bool {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		m.joined = append(m.joined, j)
+		return true
 	}})
 	return m
 }

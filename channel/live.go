@@ -40,7 +40,7 @@ func (c *Channel) pass(node string, number uint64, messages []proto.Message) boo
 	}
 	for format, f := range c.feeds {
 		if f != nil && f.Members() > 0 {
-			c.scratch.encode(c.hub.codecs[format], messages)
+			c.scratch.encode(c.hub.codecs[format], c.name, messages)
 			f.Append(c.scratch.entries...)
 		}
 	}
@@ -80,20 +80,23 @@ func (c *Channel) forgetNodes(now time.Time) {
 
 // attach makes a member of a live channel, which begins with the next message. The channel is locked.
 func (c *Channel) attach(r JoinRequest) {
-	r.Ready(Joined{Live: true})
+	if !r.Ready(Joined{Live: true}) {
+		return
+	}
 	f := c.feeds[r.Format]
 	if f == nil {
-		f = fanout.NewLiveFeed(c.hub.writers, &skipper{c.hub, r.Format}, 1)
+		f = fanout.NewLiveFeed(c.hub.writers, &skipper{c.hub, c.name, r.Format}, 1)
 		f.Merge(c.merge)
 		c.feeds[r.Format] = f
 	}
 	_, next := f.Bounds()
-	f.Join(r.Outlet, next, r.Skip)
+	r.join(f, next)
 }
 
 // skipper tells members of one wire format what they will not be given.
 type skipper struct {
 	hub    *Hub
+	name   string
 	format int
 }
 
@@ -101,7 +104,7 @@ type skipper struct {
 func (s *skipper) Skipped(n uint64) fanout.Notice {
 	s.hub.stats.SkippedMembers.Add(1)
 	s.hub.stats.SkippedMessages.Add(int64(n))
-	return s.hub.codecs[s.format].Skipped(n)
+	return s.hub.codecs[s.format].Skipped(s.name, n)
 }
 
 // maxScratch bounds what a channel keeps between publishes, in bytes.
@@ -114,11 +117,11 @@ type scratch struct {
 }
 
 // encode writes messages as entries, valid until the next call.
-func (s *scratch) encode(codec Codec, messages []proto.Message) {
+func (s *scratch) encode(codec Codec, name string, messages []proto.Message) {
 	s.buf, s.entries = s.buf[:0], s.entries[:0]
 	for i := range messages {
 		start := len(s.buf)
-		s.buf = codec.AppendFrame(s.buf, &messages[i])
+		s.buf = codec.AppendFrame(s.buf, name, &messages[i])
 		s.entries = append(s.entries, fanout.Entry{Frame: s.buf[start:len(s.buf):len(s.buf)], Sender: SenderOf(messages[i].Client)})
 	}
 }

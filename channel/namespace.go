@@ -3,6 +3,8 @@ package channel
 import (
 	"strings"
 	"time"
+
+	"barrage/proto"
 )
 
 // Namespace says how the channels of a namespace behave. The zero value stores every message and never waits.
@@ -21,8 +23,11 @@ type Namespaces struct {
 	Named map[string]Namespace
 }
 
-// Of is the namespace that a channel belongs to.
+// Of is the namespace that a channel belongs to. The events of a channel are live, whatever it is itself.
 func (n *Namespaces) Of(channel string) Namespace {
+	if base, ok := proto.EventsBase(channel); ok {
+		return Namespace{Live: true, Merge: n.Of(base).Merge}
+	}
 	if name, _, ok := strings.Cut(channel, ":"); ok && len(n.Named) > 0 {
 		if ns, ok := n.Named[name]; ok {
 			return ns

@@ -226,7 +226,7 @@ func (p *pages) load(k pageKey, offset proto.Offset, before *keptPage) (*keptPag
 	}
 	k.c.mu.Unlock()
 	if ok {
-		return p.encode(k.format, messages[0].Offset, journal.Page{Epoch: pos.Epoch, Head: pos.Offset, Messages: messages}), nil
+		return p.encode(k, messages[0].Offset, journal.Page{Epoch: pos.Epoch, Head: pos.Offset, Messages: messages}), nil
 	}
 	if before != nil && before.page != nil && (before.short || offset >= proto.Offset(before.page.Next())) {
 		first = offset // large messages: the aligned page is likely to end too early
@@ -241,7 +241,7 @@ func (p *pages) load(k pageKey, offset proto.Offset, before *keptPage) (*keptPag
 			return nil, err
 		}
 	}
-	return p.encode(k.format, first, page), nil
+	return p.encode(k, first, page), nil
 }
 
 func (p *pages) read(k pageKey, from proto.Offset) (journal.Page, error) {
@@ -252,14 +252,14 @@ func (p *pages) read(k pageKey, from proto.Offset) (journal.Page, error) {
 }
 
 // encode makes a page of messages that were read from offset asked on.
-func (p *pages) encode(format int, asked proto.Offset, page journal.Page) *keptPage {
+func (p *pages) encode(k pageKey, asked proto.Offset, page journal.Page) *keptPage {
 	kept := &keptPage{epoch: page.Epoch, head: page.Head, asked: asked, oldest: page.Head + 1}
 	if len(page.Messages) == 0 {
 		return kept
 	}
 	kept.oldest = page.Messages[0].Offset
 	kept.short = len(page.Messages) < pageMessages && page.Messages[len(page.Messages)-1].Offset < page.Head
-	entries := p.hub.encode(format, page.Messages)
+	entries := p.hub.encode(k.format, k.c.name, page.Messages)
 	size := 0
 	for _, e := range entries {
 		size += len(e.Frame)
@@ -321,7 +321,7 @@ func (kp *keptPage) answer(h *Hub, k pageKey, w want) bool {
 	h.stats.Missed.Add(1)
 	next := min(kp.oldest, memory)
 	p := proto.Position{Epoch: kp.epoch, Offset: next - 1}
-	w.member.Gone(fanout.Seq(next), h.codecs[k.format].Reset(p, "you were so far behind that the messages before this offset are no longer kept"))
+	w.member.Gone(fanout.Seq(next), h.codecs[k.format].Reset(k.c.name, p, "you were so far behind that the messages before this offset are no longer kept"))
 	return true
 }
 

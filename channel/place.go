@@ -14,6 +14,8 @@ type Start struct {
 	Epoch proto.Epoch
 	// Last begins with the last so many messages, as far as they exist.
 	Last int
+	// Ahead goes on at the head after a reset, not at the oldest message that is kept.
+	Ahead bool
 }
 
 // lenient says that the start asks for what there is, not for a position: it may begin later than asked.

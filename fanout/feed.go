@@ -57,10 +57,11 @@ func NewLiveFeed(w *Writers, s Skipper, next Seq) *Feed {
 }
 
 // Notice is what a member is told when its cursor is moved by others: ready frames, after which it goes on, or, with
-// End, after which its connection ends.
+// End, after which its connection ends, or, with Leave, after which it is no member of the feed any more.
 type Notice struct {
 	Frames []byte
 	End    bool
+	Leave  bool
 }
 
 // Entry is one frame to append.

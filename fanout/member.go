@@ -45,26 +45,43 @@ func (f *Feed) Join(out *Outlet, next Seq, skip Sender) *Member {
 // that was begun.
 func (m *Member) Leave() {
 	m.out.mu.Lock()
+	defer m.out.mu.Unlock()
+	m.unlink()
+	m.part()
+}
+
+// Left says whether the membership has ended: by Leave, by a Notice, or with the outlet.
+func (m *Member) Left() bool {
+	m.out.mu.Lock()
+	defer m.out.mu.Unlock()
+	return m.left
+}
+
+// unlink takes m out of its outlet's list. Who walks the list can go on from m. The outlet is locked.
+func (m *Member) unlink() {
 	for at := &m.out.members; *at != nil; at = &(*at).sibling {
 		if *at == m {
 			*at = m.sibling
-			break
+			return
 		}
 	}
-	m.out.mu.Unlock()
-	m.leave()
 }
 
 func (m *Member) leave() {
 	m.out.mu.Lock()
-	gone := m.left
-	m.left = true
+	defer m.out.mu.Unlock()
+	m.part()
+}
+
+// part takes m out of its feed, once. The outlet is locked.
+func (m *Member) part() {
 	m.page = nil
-	m.out.mu.Unlock()
-	if !gone {
-		m.home.remove(m)
-		m.feed.count.Add(-1)
+	if m.left {
+		return
 	}
+	m.left = true
+	m.home.remove(m)
+	m.feed.count.Add(-1)
 }
 
 // Outlet is the connection that m belongs to.
@@ -142,6 +159,10 @@ func (m *Member) place(next Seq, notice Notice) {
 	if !m.out.ending && !m.out.ended {
 		m.out.push(notice.Frames)
 		m.out.ending = notice.End
+	}
+	if notice.Leave {
+		m.unlink()
+		m.part()
 	}
 }
 

@@ -29,7 +29,33 @@ type conn struct {
 	heard   atomic.Uint32 // the moment when bytes last arrived
 	pinged  atomic.Uint32 // the moment when a ping was sent that nothing has answered, 0 without one
 
-	out     fanout.Outlet
+	client peer // what messages are given to
+	out    fanout.Outlet
+}
+
+// peer is a session of one of the protocols. Message is called by one goroutine at a time, the others from any.
+type peer interface {
+	// Full reports whether Message must not be called; Connection.Resume is called later if so.
+	Full() bool
+	// Message takes one message, valid only during the call, and returns a part of it that there was no room for.
+	Message(payload []byte) (rest []byte)
+	// Greeted says whether the handshake has been answered. Before that nothing may be sent past the session.
+	Greeted() bool
+	// Ping is a frame that the client answers.
+	Ping() []byte
+	// End closes the connection with a close frame after what was sent, and reports whether that was not done before.
+	End(c proto.Close) (first bool)
+	// Leave is End as soon as every command under way has its answer.
+	Leave(c proto.Close)
+	// Gone says that the connection has ended. Nothing is called after it.
+	Gone()
+	// String names the session in logs.
+	String() string
+}
+
+// plainConn is a connection of the plain protocols.
+type plainConn struct {
+	conn
 	session session.Session
 }
 
@@ -56,7 +82,7 @@ func (c *conn) Read(b []byte) (more bool) {
 	}
 	for !c.ended {
 		c.deaf.Store(true) // before Full, which Resume follows
-		if c.session.Full() {
+		if c.client.Full() {
 			if !kept {
 				b = bytes.Clone(b)
 			}
@@ -105,7 +131,7 @@ func (c *conn) message(payload []byte) (rest []byte) {
 	if c.leaving.Load() {
 		return nil
 	}
-	return c.session.Message(payload)
+	return c.client.Message(payload)
 }
 
 // event takes what the assembler found, and returns what the session had no room for.
@@ -150,13 +176,13 @@ func (c *conn) violation(err error) {
 func (c *conn) end(closing proto.Close) bool {
 	c.ended = true
 	c.late = nil
-	return c.session.End(closing)
+	return c.client.End(closing)
 }
 
 // leave ends the connection once its commands have their answers.
 func (c *conn) leave(closing proto.Close) {
 	if !c.leaving.Swap(true) {
-		c.session.Leave(closing)
+		c.client.Leave(closing)
 	}
 }
 
@@ -178,14 +204,14 @@ func (c *conn) Tick(now time.Time) (after time.Duration) {
 	after = g.Write / 2 // so that a stall is noticed before it is over
 	if since := c.out.Stalled(); !since.IsZero() {
 		if after = g.Write - now.Sub(since); after <= 0 {
-			if c.session.End(proto.CloseSlow) { // which will not get through
+			if c.client.End(proto.CloseSlow) { // which will not get through
 				g.stats.Slow.Add(1)
 			}
 			c.out.Socket().Abort(errSlow)
 			return 0
 		}
 	}
-	if c.deaf.Load() || !c.session.Greeted() {
+	if c.deaf.Load() || !c.client.Greeted() {
 		return 0
 	}
 	return min(after, c.ping(g.moment(now)))
@@ -199,7 +225,7 @@ func (c *conn) ping(now moment) (after time.Duration) {
 		switch {
 		case silent < g.Pong:
 			return g.Pong - silent
-		case c.session.End(proto.CloseNoPong): // however late this is: the client is told before it is cut
+		case c.client.End(proto.CloseNoPong): // however late this is: the client is told before it is cut
 			g.stats.NoPong.Add(1)
 		case silent >= 2*g.Pong:
 			c.out.Socket().Abort(errSilent)
@@ -210,11 +236,9 @@ func (c *conn) ping(now moment) (after time.Duration) {
 		return g.Ping - silent
 	}
 	c.pinged.Store(max(now, 1))
-	c.out.SendNow(pingFrame) // when it cannot be sent, the pong will be missing
+	c.out.SendNow(c.client.Ping()) // when it cannot be sent, the pong will be missing
 	return g.Pong
 }
-
-var pingFrame = ws.AppendFrame(nil, ws.OpPing, nil)
 
 // Writable implements engine.Handler.
 func (c *conn) Writable() { c.out.Writable() }
@@ -222,7 +246,8 @@ func (c *conn) Writable() { c.out.Writable() }
 // Closed implements engine.Handler.
 func (c *conn) Closed(err error) {
 	c.out.Close()
+	c.client.Gone()
 	c.gateway.stats.Closed.Add(1)
-	c.gateway.Log.Debug("disconnected", "session", &c.session, "address", c.addr(), "cause", err)
+	c.gateway.Log.Debug("disconnected", "session", c.client, "address", c.addr(), "cause", err)
 	c.gateway.release(c.addr(), c)
 }

@@ -358,16 +358,18 @@ const greetingSize = 384
 
 // open makes the connection of an admitted request.
 func (g *Gateway) open(socket engine.Socket, a admission) engine.Handler {
-	c := &conn{gateway: g, from: a.addr.As16(), asm: g.assembler(a)}
+	p := &plainConn{conn: conn{gateway: g, from: a.addr.As16(), asm: g.assembler(a)}}
+	c := &p.conn
+	c.client = &p.session
 	// The first ping comes early, so that those who connected together are not pinged together ever after.
 	c.heard.Store(g.now() - moment(mathrand.Int64N(max(g.Ping.Milliseconds()/2, 1))))
 	c.out.Init(g.Writers, socket, 0)
-	c.session.Init(session.Options{
+	p.session.Init(session.Options{
 		Connection: c, Client: strings.ToLower(rand.Text()[:16]),
 		Channel: a.channel, Format: a.format, User: a.query.Name, Deflated: a.extensions != "",
 	})
 	// Before anyone else finds the connection: nothing goes out before the greeting.
-	c.session.Start(&a.query, a.appendResponse(make([]byte, 0, greetingSize)))
+	p.session.Start(&a.query, a.appendResponse(make([]byte, 0, greetingSize)))
 	g.mu.Lock()
 	g.pending--
 	c.place = int32(len(g.conns))
@@ -375,7 +377,7 @@ func (g *Gateway) open(socket engine.Socket, a admission) engine.Handler {
 	closing := g.closing
 	g.mu.Unlock()
 	if g.Log.Enabled(context.Background(), slog.LevelDebug) {
-		g.Log.Debug("connected", "session", &c.session, "address", a.addr)
+		g.Log.Debug("connected", "session", c.client, "address", a.addr)
 	}
 	if closing {
 		c.leave(proto.CloseShutdown)

@@ -323,7 +323,7 @@ func TestJoiningANodeThatHasEnded(t *testing.T) {
 	out := fanout.NewOutlet(n.Writers(), nil, 0)
 	ready := make(chan error, 2)
 	join := func() {
-		n.Join("room", channel.JoinRequest{Outlet: out, Ready: func(j channel.Joined) { ready <- j.Err }})
+		n.Join("room", channel.JoinRequest{Outlet: out, Ready: func(j channel.Joined) bool { ready <- j.Err; return j.Err == nil }})
 	}
 	join()
 	if err := <-ready; err != nil {

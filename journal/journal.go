@@ -64,6 +64,8 @@ type Draft struct {
 	Client string
 	// Data may be empty. The journal may keep it: it must not be changed any more.
 	Data []byte
+	// Attributes are stored with the message: see proto.Attributes.
+	Attributes []byte
 }
 
 // Size is the number of bytes that d is counted with in queues: its strings plus a constant for the rest.

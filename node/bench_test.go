@@ -41,7 +41,7 @@ func BenchmarkLiveRooms(b *testing.B) {
 	for i := range outlets {
 		names[i%rooms] = "live:" + strconv.Itoa(i%rooms)
 		outlets[i].Init(n.Writers(), sink{&writes}, 0)
-		n.Join(names[i%rooms], channel.JoinRequest{Outlet: &outlets[i], Format: i / rooms % 2, Ready: func(channel.Joined) {}})
+		n.Join(names[i%rooms], channel.JoinRequest{Outlet: &outlets[i], Format: i / rooms % 2, Ready: func(channel.Joined) bool { return true }})
 	}
 	data := []byte(`"0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789"`)
 	done := func(Published, *proto.Error) {}

@@ -21,15 +21,15 @@ import (
 // plain is a Codec whose frames are lines.
 type plain struct{}
 
-func (plain) AppendFrame(dst []byte, m *proto.Message) []byte {
+func (plain) AppendFrame(dst []byte, _ string, m *proto.Message) []byte {
 	return fmt.Appendf(dst, "%d ", m.Offset)
 }
 
-func (plain) Skipped(n uint64) fanout.Notice {
+func (plain) Skipped(_ string, n uint64) fanout.Notice {
 	return fanout.Notice{Frames: fmt.Appendf(nil, "skipped %d\n", n)}
 }
 
-func (plain) Reset(p proto.Position, _ string) fanout.Notice {
+func (plain) Reset(_ string, p proto.Position, _ string) fanout.Notice {
 	return fanout.Notice{Frames: fmt.Appendf(nil, "reset %s/%d ", p.Epoch, p.Offset)}
 }
 
@@ -84,7 +84,7 @@ func (l *listener) heard() string {
 func join(n *Node, name string) *listener {
 	l := &listener{ready: make(chan channel.Joined, 1)}
 	l.out = fanout.NewOutlet(n.Writers(), l, 0)
-	n.Join(name, channel.JoinRequest{Outlet: l.out, Ready: func(j channel.Joined) { l.ready <- j }})
+	n.Join(name, channel.JoinRequest{Outlet: l.out, Ready: func(j channel.Joined) bool { l.ready <- j; return true }})
 	return l
 }
 

@@ -21,7 +21,7 @@ const (
 
 // publishLive hands a message to the members here and, in its turn, to the other nodes.
 func (n *Node) publishLive(p Publication) {
-	m := []proto.Message{{Time: time.Now().UnixMilli(), User: p.User, Client: p.Client, Data: p.Data}}
+	m := []proto.Message{{Time: time.Now().UnixMilli(), User: p.User, Client: p.Client, Data: p.Data, Attributes: p.Attributes}}
 	if n.broker.Shared() && !n.courier.add(p.Channel, &m[0]) {
 		n.stats.LiveDropped.Add(1)
 	}

@@ -172,6 +172,8 @@ type Publication struct {
 	Client string
 	// Data belongs to the node from then on.
 	Data []byte
+	// Attributes are what else receivers are told: see proto.Attributes. They belong to the node too.
+	Attributes []byte
 }
 
 // Published is where a publication was stored.
@@ -192,7 +194,7 @@ func (n *Node) Publish(p Publication, done func(Published, *proto.Error)) {
 		done(Published{Live: true}, nil)
 		return
 	}
-	d := journal.Draft{Channel: p.Channel, Key: p.Key, User: p.User, Client: p.Client, Data: p.Data}
+	d := journal.Draft{Channel: p.Channel, Key: p.Key, User: p.User, Client: p.Client, Data: p.Data, Attributes: p.Attributes}
 	err := n.writer.Publish(d, func(s journal.Stored, epoch proto.Epoch, err error) {
 		if err != nil {
 			done(Published{}, n.refused(p.Channel, err))

@@ -26,12 +26,20 @@ func (e *Error) Is(target error) bool {
 
 // Errors of commands. Codes below 120 mean what they mean in the Centrifuge client protocol.
 var (
-	ErrInternal     = &Error{Code: 100, Message: "internal error", Retry: true}
-	ErrLimit        = &Error{Code: 106, Message: "limit exceeded"}
-	ErrBadRequest   = &Error{Code: 107, Message: "bad request"}
-	ErrNotAvailable = &Error{Code: 108, Message: "not available"}
-	ErrTooMany      = &Error{Code: 111, Message: "too many requests at once; slow down", Retry: true}
-	ErrUnavailable  = &Error{Code: 120, Message: "storage is unavailable; try again later", Retry: true}
+	ErrInternal       = &Error{Code: 100, Message: "internal error", Retry: true}
+	ErrUnauthorized   = &Error{Code: 101, Message: "unauthorized"}
+	ErrUnknownChannel = &Error{Code: 102, Message: "unknown channel"}
+	ErrDenied         = &Error{Code: 103, Message: "permission denied"}
+	ErrMethod         = &Error{Code: 104, Message: "method not found"}
+	ErrSubscribed     = &Error{Code: 105, Message: "already subscribed"}
+	ErrLimit          = &Error{Code: 106, Message: "limit exceeded"}
+	ErrBadRequest     = &Error{Code: 107, Message: "bad request"}
+	ErrNotAvailable   = &Error{Code: 108, Message: "not available"}
+	ErrTokenExpired   = &Error{Code: 109, Message: "token expired"}
+	ErrExpired        = &Error{Code: 110, Message: "expired"}
+	ErrUnrecoverable  = &Error{Code: 112, Message: "unrecoverable position"}
+	ErrTooMany        = &Error{Code: 111, Message: "too many requests at once; slow down", Retry: true}
+	ErrUnavailable    = &Error{Code: 120, Message: "storage is unavailable; try again later", Retry: true}
 )
 
 // Close is the end of a connection as a client sees it: a WebSocket close code (RFC 6455, section 7.4) and a
@@ -53,15 +61,27 @@ func (c Close) With(format string, args ...any) Close {
 
 // Close codes in use. 1000 to 1015 are RFC 6455, section 7.4.1.
 var (
-	CloseNormal      = Close{1000, ""}
-	CloseProtocol    = Close{1002, "protocol error"}
-	CloseUnsupported = Close{1003, "only text frames are accepted"}
-	CloseBadData     = Close{1007, "text is not valid UTF-8"}
-	CloseTooBig      = Close{1009, "message too big"}
-	CloseShutdown    = Close{3001, "shutdown"}
-	CloseInternal    = Close{3004, "internal error"}
-	CloseSlow        = Close{3008, "slow"}
-	CloseMissed      = Close{3010, "messages were missed"}
-	CloseNoPong      = Close{3012, "no pong"}
-	CloseUnavailable = Close{3013, "storage is unavailable"}
+	CloseNormal       = Close{1000, ""}
+	CloseProtocol     = Close{1002, "protocol error"}
+	CloseUnsupported  = Close{1003, "only text frames are accepted"}
+	CloseBadData      = Close{1007, "text is not valid UTF-8"}
+	CloseTooBig       = Close{1009, "message too big"}
+	CloseShutdown     = Close{3001, "shutdown"}
+	CloseInternal     = Close{3004, "internal error"}
+	CloseExpired      = Close{3005, "expired"}
+	CloseSubExpired   = Close{3006, "subscription expired"}
+	CloseSlow         = Close{3008, "slow"}
+	CloseMissed       = Close{3010, "messages were missed"}
+	CloseNoPong       = Close{3012, "no pong"}
+	CloseReconnect    = Close{3011, "force reconnect"}
+	CloseUnavailable  = Close{3013, "storage is unavailable"}
+	CloseBadToken     = Close{3500, "invalid token"}
+	CloseBadRequest   = Close{3501, "bad request"}
+	CloseStale        = Close{3502, "stale"}
+	CloseForced       = Close{3503, "force disconnect"}
+	CloseConnections  = Close{3504, "connection limit"}
+	CloseChannels     = Close{3505, "channel limit"}
+	CloseFormat       = Close{3506, "inappropriate protocol"}
+	CloseDenied       = Close{3507, "permission denied"}
+	CloseNotAvailable = Close{3508, "not available"}
 )

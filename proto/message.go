@@ -37,11 +37,15 @@ type Message struct {
 	// Data is one JSON value in compact form: it holds no raw newline. A text published by the raw
 	// protocol is stored as a JSON string.
 	Data []byte
+	// Attributes are what else receivers are told: see Attributes. Empty for nothing.
+	Attributes []byte
 }
 
 // Size is the number of bytes that m is counted with in every bounded buffer: its strings plus a
 // constant for the rest.
-func (m *Message) Size() int { return messageOverhead + len(m.User) + len(m.Client) + len(m.Data) }
+func (m *Message) Size() int {
+	return messageOverhead + len(m.User) + len(m.Client) + len(m.Data) + len(m.Attributes)
+}
 
 const messageOverhead = 64
 

@@ -36,29 +36,29 @@ func appendText(dst []byte, body func([]byte) []byte) []byte {
 // rawCodec writes just the text.
 type rawCodec struct{}
 
-func (rawCodec) AppendFrame(dst []byte, m *proto.Message) []byte {
+func (rawCodec) AppendFrame(dst []byte, _ string, m *proto.Message) []byte {
 	return appendText(dst, func(b []byte) []byte { return proto.AppendRawText(b, m.Data) })
 }
 
-func (rawCodec) Reset(_ proto.Position, reason string) fanout.Notice {
+func (rawCodec) Reset(_ string, _ proto.Position, reason string) fanout.Notice {
 	c := missed(reason)
 	return fanout.Notice{Frames: ws.AppendClose(nil, c.Code, c.Reason), End: true}
 }
 
 // Skipped says nothing: there is no way to say it on /raw.
-func (rawCodec) Skipped(uint64) fanout.Notice { return fanout.Notice{} }
+func (rawCodec) Skipped(string, uint64) fanout.Notice { return fanout.Notice{} }
 
 // jsonCodec writes a message line.
 type jsonCodec struct{}
 
-func (jsonCodec) AppendFrame(dst []byte, m *proto.Message) []byte {
+func (jsonCodec) AppendFrame(dst []byte, _ string, m *proto.Message) []byte {
 	return appendText(dst, func(b []byte) []byte { return proto.AppendMessage(b, m) })
 }
 
-func (jsonCodec) Reset(p proto.Position, reason string) fanout.Notice {
+func (jsonCodec) Reset(_ string, p proto.Position, reason string) fanout.Notice {
 	return fanout.Notice{Frames: appendLine(nil, proto.AppendReset(nil, proto.Reset{Epoch: p.Epoch, Offset: p.Offset, Reason: reason}))}
 }
 
-func (jsonCodec) Skipped(n uint64) fanout.Notice {
+func (jsonCodec) Skipped(_ string, n uint64) fanout.Notice {
 	return fanout.Notice{Frames: appendLine(nil, proto.AppendSkipped(nil, proto.Skipped{Count: n}))}
 }

@@ -39,7 +39,7 @@ type deflatedCodec struct {
 	compression *Compression
 }
 
-func (d deflatedCodec) AppendFrame(dst []byte, m *proto.Message) []byte {
+func (d deflatedCodec) AppendFrame(dst []byte, name string, m *proto.Message) []byte {
 	start := len(dst)
-	return d.compression.frame(d.Codec.AppendFrame(dst, m), start)
+	return d.compression.frame(d.Codec.AppendFrame(dst, name, m), start)
 }

@@ -34,11 +34,11 @@ func TestDeflatedFormatsSayTheSameAsThePlainOnes(t *testing.T) {
 	for format := range plain {
 		for _, size := range []int{0, 50, 99, 100, 5000, 100_000} {
 			m := &proto.Message{Offset: 7, Time: 8, Data: []byte(`"` + strings.Repeat("x", size) + `"`)}
-			want := plain[format].AppendFrame(nil, m)
-			if got := all[format].AppendFrame(nil, m); !bytes.Equal(got, want) {
+			want := plain[format].AppendFrame(nil, "", m)
+			if got := all[format].AppendFrame(nil, "", m); !bytes.Equal(got, want) {
 				t.Errorf("format %d stays plain in DeflatedCodecs", format)
 			}
-			got := all[formats+format].AppendFrame(bytes.Clone(prefix), m)
+			got := all[formats+format].AppendFrame(bytes.Clone(prefix), "", m)
 			text, deflated := inflated(t, got[len(prefix):])
 			wantText, _ := inflated(t, want)
 			if !bytes.HasPrefix(got, prefix) || text != wantText {
@@ -49,14 +49,14 @@ func TestDeflatedFormatsSayTheSameAsThePlainOnes(t *testing.T) {
 			}
 		}
 		p := proto.Position{Epoch: "e", Offset: 3}
-		a, b := plain[format].Reset(p, "why"), all[formats+format].Reset(p, "why")
+		a, b := plain[format].Reset("", p, "why"), all[formats+format].Reset("", p, "why")
 		if !bytes.Equal(a.Frames, b.Frames) || a.End != b.End {
 			t.Errorf("the deflated format %d resets as the plain one does", format)
 		}
 	}
 	noise := &proto.Message{Data: []byte(`"0G7dQz4vXw1BpLk9sRjT2mYcHn6uEa8fVoI3gK5xWhZbDyCqPtNrUlAeSiJfMO+_)(*&^%$#@!~{}|:<>?,./;'[]-=AbCdEf0918273645zZyYxX"`)}
 	compression.Threshold = 0
-	if text, deflated := inflated(t, all[formats+Raw].AppendFrame(nil, noise)); deflated || text != strings.Trim(string(noise.Data), `"`) {
+	if text, deflated := inflated(t, all[formats+Raw].AppendFrame(nil, "", noise)); deflated || text != strings.Trim(string(noise.Data), `"`) {
 		t.Error("what does not become smaller is sent as it is")
 	}
 	if n, before, after := compression.Deflated.Load(), compression.Before.Load(), compression.After.Load(); n == 0 || before < 210_000 || after > before/10 {

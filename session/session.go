@@ -150,7 +150,7 @@ func (s *Session) codec() int {
 	return int(s.format)
 }
 
-func (s *Session) ready(j channel.Joined) {
+func (s *Session) ready(j channel.Joined) bool {
 	switch {
 	case j.Err != nil:
 		s.End(proto.CloseUnavailable)
@@ -165,6 +165,7 @@ func (s *Session) ready(j channel.Joined) {
 	if resume {
 		s.conn.Resume()
 	}
+	return j.Err == nil
 }
 
 // welcome is what a client is told when it is joined.
@@ -384,6 +385,14 @@ func (s *Session) Leave(c proto.Close) {
 		s.End(c)
 	}
 }
+
+var pingFrame = ws.AppendFrame(nil, ws.OpPing, nil)
+
+// Ping is a frame that the client answers.
+func (s *Session) Ping() []byte { return pingFrame }
+
+// Gone says that the connection has ended. Nothing is called after it.
+func (s *Session) Gone() {}
 
 // String names the session in logs.
 func (s *Session) String() string { return fmt.Sprintf("client %s in %q", s.id(), s.channel.Value()) }

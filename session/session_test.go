@@ -66,14 +66,14 @@ func TestALiveChannelHasNoOffsets(t *testing.T) {
 	c.expect(`{"ack":{"id":"k","live":true}}`)
 	m := &proto.Message{Time: 5, User: "ann", Data: []byte(`1`)}
 	for format, want := range map[int]string{Raw: "1", JSON: `{"message":{"time":5,"user":"ann","data":1}}`} {
-		if got := string(Codecs()[format].AppendFrame(nil, m)[2:]); got != want {
+		if got := string(Codecs()[format].AppendFrame(nil, "", m)[2:]); got != want {
 			t.Errorf("format %d writes a live message as %s, want %s", format, got, want)
 		}
 	}
-	if got := Codecs()[Raw].Skipped(3); len(got.Frames) != 0 || got.End {
+	if got := Codecs()[Raw].Skipped("", 3); len(got.Frames) != 0 || got.End {
 		t.Errorf("a raw client that was too slow is told nothing and stays, not %+v", got)
 	}
-	if got := Codecs()[JSON].Skipped(3); string(got.Frames[2:]) != `{"skipped":{"count":3}}` || got.End {
+	if got := Codecs()[JSON].Skipped("", 3); string(got.Frames[2:]) != `{"skipped":{"count":3}}` || got.End {
 		t.Errorf("a JSON client that was too slow is told how much it missed and stays, not %s", got.Frames)
 	}
 }
@@ -362,7 +362,7 @@ func TestFramesOfTheCodecs(t *testing.T) {
 		m := &proto.Message{Offset: 1, Time: 2, Data: proto.RawToData([]byte(text))}
 		for format, want := range map[int]string{Raw: text, JSON: string(proto.AppendMessage(nil, m))} {
 			prefix := []byte("before")
-			b := codecs[format].AppendFrame(bytes.Clone(prefix), m)
+			b := codecs[format].AppendFrame(bytes.Clone(prefix), "", m)
 			if !bytes.HasPrefix(b, prefix) {
 				t.Fatal("a frame is appended to what is there")
 			}
@@ -375,16 +375,16 @@ func TestFramesOfTheCodecs(t *testing.T) {
 	empty := len(proto.AppendMessage(nil, &proto.Message{Offset: 1, Time: 2, Data: []byte(`""`)}))
 	for _, size := range []int{125, 126, 65_535, 65_536} {
 		m := &proto.Message{Offset: 1, Time: 2, Data: proto.RawToData(bytes.Repeat([]byte{'x'}, size-empty))}
-		h, n, err := ws.ParseHeader(codecs[JSON].AppendFrame(nil, m))
+		h, n, err := ws.ParseHeader(codecs[JSON].AppendFrame(nil, "", m))
 		if err != nil || h.Length != uint64(size) || !h.Fin || h.Op != ws.OpText || n != map[int]int{125: 2, 126: 4, 65_535: 4, 65_536: 10}[size] {
 			t.Errorf("a line of %d bytes has a frame with that length, in the least number of bytes, not %+v in %d, %v", size, h, n, err)
 		}
 	}
 	p := proto.Position{Epoch: "e", Offset: 3}
-	if n := codecs[Raw].Reset(p, "why"); !n.End || !bytes.Equal(n.Frames, ws.AppendClose(nil, 3010, "why")) {
+	if n := codecs[Raw].Reset("", p, "why"); !n.End || !bytes.Equal(n.Frames, ws.AppendClose(nil, 3010, "why")) {
 		t.Errorf("a raw client that missed messages is closed with 3010, not %+v", n)
 	}
-	if n := codecs[JSON].Reset(p, "why"); n.End || !bytes.Equal(n.Frames, ws.AppendFrame(nil, ws.OpText, []byte(`{"reset":{"epoch":"e","offset":3,"reason":"why"}}`))) {
+	if n := codecs[JSON].Reset("", p, "why"); n.End || !bytes.Equal(n.Frames, ws.AppendFrame(nil, ws.OpText, []byte(`{"reset":{"epoch":"e","offset":3,"reason":"why"}}`))) {
 		t.Errorf("a JSON client that missed messages is told so and goes on, not %+v", n)
 	}
 }

@@ -1,0 +1,50 @@
+package proto
+
+import (
+	"encoding/json"
+	"strings"
+)
+
+// eventsSuffix is a control character: no channel of a client has a name with it.
+const eventsSuffix = "\x00"
+
+// EventsOf names the live channel that carries what happens in a channel besides its messages: members that join and leave. Who
+// wants to know is a member of both.
+func EventsOf(channel string) string { return channel + eventsSuffix }
+
+// EventsBase returns the channel whose events name carries; ok is false when it carries messages.
+func EventsBase(name string) (channel string, ok bool) { return strings.CutSuffix(name, eventsSuffix) }
+
+// MemberInfo is a connection as other members see it.
+type MemberInfo struct {
+	User     string          `json:"user"`
+	Client   string          `json:"client"`
+	Info     json.RawMessage `json:"info,omitempty"`      // of the connection token
+	ChanInfo json.RawMessage `json:"chan_info,omitempty"` // of the subscription token
+}
+
+// MemberEvent is the data of a message in a channel's events: exactly one of the two is set.
+type MemberEvent struct {
+	Join  *MemberInfo `json:"join,omitempty"`
+	Leave *MemberInfo `json:"leave,omitempty"`
+}
+
+// Roster is who is in a channel, on all nodes.
+type Roster struct {
+	// Members are all connections, or, when there are more than the limit, a sample of them: see Sampled.
+	Members []MemberInfo
+	Counts
+	// Sampled says that there are more members than are listed.
+	Sampled bool
+}
+
+// Counts is how many are in a channel, on all nodes.
+type Counts struct {
+	// Clients is the number of connections.
+	Clients int
+	// Users is the number of distinct users; those without a user id count as one each. Estimated, when Exact is false.
+	Users int
+	Exact bool
+	// Missing are nodes that did not answer in time, by name: what they have is not counted.
+	Missing []string
+}
