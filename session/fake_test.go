@@ -215,3 +215,12 @@ func (c *client) expect(want ...string) {
 		}
 	}
 }
+
+func (*backend) Enter(string, proto.MemberInfo, bool) {}
+func (*backend) Exit(string, string)                  {}
+func (*backend) Presence(_ string, done func(proto.Roster, *proto.Error)) {
+	done(proto.Roster{}, proto.ErrNotAvailable)
+}
+func (*backend) Counts(_ string, done func(proto.Counts, *proto.Error)) {
+	done(proto.Counts{}, proto.ErrNotAvailable)
+}

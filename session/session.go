@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"unique"
 
+	"barrage/auth"
 	"barrage/channel"
 	"barrage/fanout"
 	"barrage/node"
@@ -45,6 +46,10 @@ type Backend interface {
 	History(name string, q node.HistoryQuery, done func(proto.History, *proto.Error))
 	Info(name string) channel.Count
 	Join(name string, r channel.JoinRequest)
+	Enter(name string, m proto.MemberInfo, announce bool)
+	Exit(name, client string)
+	Presence(name string, done func(proto.Roster, *proto.Error))
+	Counts(name string, done func(proto.Counts, *proto.Error))
 }
 
 // Server is what the sessions of one server have in common.
@@ -54,6 +59,10 @@ type Server struct {
 	Backend Backend
 	// Compression is needed for sessions that are Deflated. The backend's codecs are then DeflatedCodecs of it.
 	Compression *Compression
+	// Policy says who may do what. Nil allows everything to everyone.
+	Policy *auth.Policy
+	// Tokens verifies tokens. Nil means that there is no authentication: everyone is anonymous.
+	Tokens auth.Tokens
 }
 
 // Connection is what a session asks of the connection that it belongs to. Its methods must not block.
