@@ -21,6 +21,7 @@ type Channel struct {
 	mu      sync.Mutex
 	seq     Sequencer
 	tail    tail
+	removed proto.Position        // what is not given from memory: the history up to it was removed
 	feeds   []*fanout.Feed        // by format; nil until its first member
 	waiting map[*joining]struct{} // members that cannot be placed yet
 	timer   *time.Timer           // for Verdict.Wake
@@ -104,8 +105,12 @@ func (c *Channel) open(p journal.Page) {
 	if c.seq.IsOpen() {
 		return
 	}
+	if !c.removed.Epoch.Matches(p.Epoch) {
+		c.removed = proto.Position{}
+	}
 	c.tail.clear(p.Head + 1 - proto.Offset(len(p.Messages)))
 	c.tail.add(p.Messages)
+	c.tail.forget(c.removed.Offset)
 	c.apply(c.seq.Open(c.hub.now(), proto.Position{Epoch: p.Epoch, Offset: p.Head}))
 	for _, j := range c.takeWaiting(func(*joining) bool { return true }) {
 		c.place(j)
@@ -153,6 +158,7 @@ func (c *Channel) wake(after time.Duration) {
 // deliver appends messages to the tail and, encoded once per format, to the byte logs.
 func (c *Channel) deliver(messages []proto.Message) {
 	c.tail.add(messages)
+	c.tail.forget(c.removed.Offset)
 	for format, f := range c.feeds {
 		if f != nil {
 			f.Append(c.hub.encode(format, c.name, messages)...)
@@ -165,6 +171,7 @@ func (c *Channel) deliver(messages []proto.Message) {
 func (c *Channel) restart(p proto.Position) {
 	c.hub.log.Warn("the journal's epoch changed; all positions of the channel are void", "channel", c.name, "epoch", p.Epoch, "offset", p.Offset)
 	c.life.Store(c.hub.lives.Add(1))
+	c.removed = proto.Position{}
 	c.tail.clear(p.Offset + 1)
 	for format, f := range c.feeds {
 		if f != nil {
@@ -250,7 +257,7 @@ func (c *Channel) memory(format int) proto.Offset {
 		first, _ := f.Bounds()
 		oldest = min(oldest, proto.Offset(first))
 	}
-	return oldest
+	return max(oldest, min(c.removed.Offset+1, c.tail.next)) // what was removed counts as gone
 }
 
 // wait keeps j until asked is answered. The channel is locked.

@@ -288,7 +288,7 @@ func (kp *keptPage) serves(k pageKey, offset proto.Offset) bool {
 	}
 	k.c.mu.Lock()
 	defer k.c.mu.Unlock()
-	return kp.epoch == k.c.seq.epoch && (offset >= kp.oldest || offset < k.c.memory(k.format))
+	return kp.epoch == k.c.seq.epoch && offset > k.c.removed.Offset && (offset >= kp.oldest || offset < k.c.memory(k.format))
 }
 
 // answer tells w what the page says. It reports false when the page cannot answer w.

@@ -43,6 +43,16 @@ func (t *tail) add(messages []proto.Message) {
 	t.messages = t.messages[drop:]
 }
 
+// forget drops the messages up to and including offset last.
+func (t *tail) forget(last proto.Offset) {
+	if last < t.first() || len(t.messages) == 0 {
+		return
+	}
+	kept := append([]proto.Message(nil), t.messages[min(last+1, t.next)-t.first():]...)
+	t.clear(t.next - proto.Offset(len(kept)))
+	t.add(kept)
+}
+
 // from returns the messages from offset on; ok is false when the tail does not hold offset.
 func (t *tail) from(offset proto.Offset) (messages []proto.Message, ok bool) {
 	if offset < t.first() || offset >= t.next {

@@ -31,7 +31,7 @@ func (b Batch) Groups() []Group {
 			groups = append(groups, Group{Channel: d.Channel})
 		}
 		groups[at].Messages = append(groups[at].Messages, proto.Message{
-			Offset: b.Stored[i].Offset, Time: b.Stored[i].Time, User: d.User, Client: d.Client, Data: d.Data,
+			Offset: b.Stored[i].Offset, Time: b.Stored[i].Time, User: d.User, Client: d.Client, Data: d.Data, Attributes: d.Attributes,
 		})
 	}
 	return groups

@@ -10,7 +10,7 @@ import (
 )
 
 // CheckBatch accepts what every implementation can store: at most MaxBatch drafts, each with a channel, all their
-// strings valid UTF-8 without NUL. The limits of names are checked where they enter, by package proto.
+// strings valid UTF-8 without NUL, and its attributes within proto.MaxAttributesBytes. The limits of names are checked where they enter, by package proto.
 func CheckBatch(drafts []Draft) error {
 	if len(drafts) > MaxBatch {
 		return fmt.Errorf("%w: a batch of %d drafts; at most %d are allowed", ErrDraft, len(drafts), MaxBatch)
@@ -33,6 +33,9 @@ func (d *Draft) check() error {
 		if !utf8.ValidString(s.text) || strings.IndexByte(s.text, 0) >= 0 {
 			return fmt.Errorf("%w: the %s %q is not UTF-8 without NUL", ErrDraft, s.what, s.text)
 		}
+	}
+	if n := len(d.Attributes); n > proto.MaxAttributesBytes {
+		return fmt.Errorf("%w: attributes of %d bytes; at most %d are allowed", ErrDraft, n, proto.MaxAttributesBytes)
 	}
 	return nil
 }

@@ -5,7 +5,7 @@
 //   - A draft that Append reported as stored is there for every later reader, on every node, after any crash
 //     that the storage's own durability setting covers.
 //   - The offsets of a channel are 1, 2, 3, … without gaps. A reader that sees offset n sees all of 1..n that
-//     retention has not removed; n+1 is never visible before n. Retention removes only from the front.
+//     retention or Remove has not removed; n+1 is never visible before n. Both remove only from the front.
 //   - Appends of one call are stored all or none.
 //   - A draft with a key that the channel already holds, or that an earlier draft of the same call has, is not
 //     stored again: Append reports the original's offset and time, and Repeated. A key is remembered as long as its
@@ -20,7 +20,6 @@ import (
 	"context"
 	"errors"
 	"math"
-	"time"
 
 	"barrage/proto"
 )
@@ -43,7 +42,12 @@ type Journal interface {
 
 	// Trim applies a retention policy once, in small steps that do not hold up appends, and returns how many messages
 	// it removed. Heads never go back. On a shared journal one caller trims at a time, the others return at once with 0.
-	Trim(ctx context.Context, p Retention) (removed int64, err error)
+	Trim(ctx context.Context, p Policy) (removed int64, err error)
+
+	// Remove removes the messages that a channel holds when it is called, in small steps as Trim does; those that are
+	// appended meanwhile stay. The head does not go back, and the keys of what was removed are forgotten. A channel that
+	// does not exist has nothing to remove. After an error a part may be removed; calling again removes the rest.
+	Remove(ctx context.Context, channel string) error
 
 	// Shared says whether several nodes can use this journal at once.
 	Shared() bool
@@ -64,13 +68,14 @@ type Draft struct {
 	Client string
 	// Data may be empty. The journal may keep it: it must not be changed any more.
 	Data []byte
-	// Attributes are stored with the message: see proto.Attributes.
+	// Attributes are stored with the message, at most proto.MaxAttributesBytes of them: see proto.Attributes. Like Data they
+	// must not be changed any more.
 	Attributes []byte
 }
 
 // Size is the number of bytes that d is counted with in queues: its strings plus a constant for the rest.
 func (d *Draft) Size() int {
-	return draftOverhead + len(d.Channel) + len(d.Key) + len(d.User) + len(d.Client) + len(d.Data)
+	return draftOverhead + len(d.Channel) + len(d.Key) + len(d.User) + len(d.Client) + len(d.Data) + len(d.Attributes)
 }
 
 const draftOverhead = 128
@@ -136,17 +141,6 @@ type Heads struct {
 	Epoch   proto.Epoch
 	Offsets []proto.Offset
 }
-
-// Retention says what a channel keeps. The zero value keeps everything.
-type Retention struct {
-	// Count keeps the last Count messages of each channel; 0 means no limit.
-	Count int64
-	// Age keeps messages younger than this; 0 means no limit.
-	Age time.Duration
-}
-
-// Everything says whether p keeps all messages.
-func (p Retention) Everything() bool { return p.Count <= 0 && p.Age <= 0 }
 
 // Errors that callers tell apart; implementations wrap them with a sentence that says what to do.
 var (

@@ -8,12 +8,12 @@ import (
 
 // Trimmer is the part of a Journal that RunTrim needs.
 type Trimmer interface {
-	Trim(ctx context.Context, p Retention) (removed int64, err error)
+	Trim(ctx context.Context, p Policy) (removed int64, err error)
 }
 
 // RunTrim applies a retention policy now and then every so often, until ctx ends. It blocks; failures are logged and
 // tried again the next time. It returns at once when the policy keeps everything or every is not positive.
-func RunTrim(ctx context.Context, j Trimmer, p Retention, every time.Duration, log *slog.Logger) {
+func RunTrim(ctx context.Context, j Trimmer, p Policy, every time.Duration, log *slog.Logger) {
 	if p.Everything() || every <= 0 {
 		return
 	}

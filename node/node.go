@@ -41,8 +41,9 @@ type Options struct {
 	Codecs []channel.Codec
 	// Namespaces say how channels behave. All nodes of a cluster need the same.
 	Namespaces channel.Namespaces
-	// Retention is what channels keep; it is applied every Trim (1 min), never when that is negative.
-	Retention journal.Retention
+	// Retention is what channels keep; it is applied every Trim (1 min), never when that is negative. Live channels are left
+	// alone: they store nothing, and what one stored before it was live stays.
+	Retention journal.Policy
 	Trim      time.Duration
 	// Writers is how many goroutines send; 0 means one per processor.
 	Writers int
@@ -68,6 +69,8 @@ type Node struct {
 	courier   courier
 	histories chan struct{} // a place for each read of history under way
 	recents   chan struct{} // a place for each answer from memory under way
+	removals  chan struct{} // a place for each removal of history under way
+	removing  atomic.Int64  // removals that wait, run, or are told again
 	waiting   atomic.Int64  // reads of history that wait or run
 	health    atomic.Pointer[Health]
 	stats     Stats
@@ -93,6 +96,7 @@ func New(o Options) (*Node, error) {
 	n := &Node{
 		name: o.Name, id: strings.ToLower(rand.Text()[:16]), log: o.Log, journal: o.Journal,
 		courier: newCourier(), writers: fanout.NewWriters(o.Writers), histories: make(chan struct{}, maxHistories), recents: make(chan struct{}, maxRecent),
+		removals: make(chan struct{}, maxRemovals),
 	}
 	if n.log == nil {
 		n.log = slog.New(slog.DiscardHandler)
@@ -127,12 +131,12 @@ func (n *Node) start(o Options) {
 		n.wg.Go(func() { n.membersLoop(ctx) })
 		n.wg.Go(func() { n.liveLoop(ctx) })
 	}
-	if o.Trim >= 0 && o.Retention != (journal.Retention{}) {
+	if o.Trim >= 0 && !o.Retention.Everything() {
 		every := o.Trim
 		if every == 0 {
 			every = time.Minute
 		}
-		n.wg.Go(func() { journal.RunTrim(ctx, o.Journal, o.Retention, every, n.log) })
+		n.wg.Go(func() { journal.RunTrim(ctx, o.Journal, stored(o.Retention, o.Namespaces), every, n.log) })
 	}
 }
 
@@ -172,7 +176,8 @@ type Publication struct {
 	Client string
 	// Data belongs to the node from then on.
 	Data []byte
-	// Attributes are what else receivers are told: see proto.Attributes. They belong to the node too.
+	// Attributes are what else receivers are told: see proto.Attributes. They belong to the node too, and are
+	// at most proto.MaxAttributesBytes.
 	Attributes []byte
 }
 
@@ -189,6 +194,11 @@ type Published struct {
 // channel; it must return quickly. It never blocks: a full queue is an error for done, at once. Into a live channel it is
 // published when Publish returns, whatever the journal does, and done has been called.
 func (n *Node) Publish(p Publication, done func(Published, *proto.Error)) {
+	if size := len(p.Attributes); size > proto.MaxAttributesBytes {
+		n.stats.Refused.Add(1)
+		done(Published{}, proto.ErrBadRequest.With("info and tags have %d bytes; at most %d are allowed", size, proto.MaxAttributesBytes))
+		return
+	}
 	if n.hub.IsLive(p.Channel) {
 		n.publishLive(p)
 		done(Published{Live: true}, nil)
@@ -281,6 +291,8 @@ func (n *Node) Receive(name string, payload []byte) {
 		n.hub.HearLive(name, e.Node, e.Number, e.Messages)
 	case proto.EnvelopeHead:
 		n.hub.Announced(name, proto.Position{Epoch: e.Epoch, Offset: e.Head})
+	case proto.EnvelopeRemoved:
+		n.hub.Removed(name, proto.Position{Epoch: e.Epoch, Offset: e.Head})
 	case proto.EnvelopeMembers:
 		n.hub.RemoteMembers(name, e.Node, int(e.Members))
 	}

@@ -213,7 +213,7 @@ func (w *world) history(channel string) []string {
 // trim applies retention.
 func (w *world) trim() {
 	if w.keep > 0 {
-		if _, err := w.journal.Trim(context.Background(), journal.Retention{Count: w.keep}); err != nil {
+		if _, err := w.journal.Trim(context.Background(), journal.Policy{Default: journal.Retention{Count: w.keep}}); err != nil {
 			w.broken("trimming failed: %v", err)
 		}
 	}

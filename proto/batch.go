@@ -12,13 +12,14 @@ import (
 //
 // In bytes (varints as in encoding/binary; text is a uvarint length and that many bytes):
 //
-//	version  1 byte, envelopeVersion
+//	version  1 byte: 2 when a message has attributes, 1 otherwise, as nodes before version 2 know it
 //	kind     1 byte, EnvelopeKind
 //	node     text
 //	epoch    text
 //	entries: count uvarint, then of each message
-//	         offset uvarint, time varint, user text, client text, data text
+//	         offset uvarint, time varint, user text, client text, data text, and in version 2 attributes text
 //	head:    offset uvarint
+//	removed: offset uvarint
 //	members: count uvarint
 //	live:    number uvarint, then like entries, with offset 0; the epoch is empty
 //
@@ -32,7 +33,7 @@ type Envelope struct {
 	// Messages are stored messages of the channel, for EnvelopeEntries, or messages that are never stored, without offsets,
 	// for EnvelopeLive.
 	Messages []Message
-	// Head is the channel's last offset that the sender knows, for EnvelopeHead.
+	// Head is the channel's last offset that the sender knows, for EnvelopeHead, or that was removed, for EnvelopeRemoved.
 	Head Offset
 	// Number counts the live payloads of Node, for EnvelopeLive, so that one which is repeated or late can be dropped.
 	Number uint64
@@ -52,6 +53,9 @@ const (
 	// EnvelopeLive are messages of a live channel. A node of a version before it passes over them, as over every unknown kind:
 	// its members of live channels hear only their own node until it is replaced.
 	EnvelopeLive EnvelopeKind = 4
+	// EnvelopeRemoved tells that the channel's history up to Head was removed, so that no node gives it from memory. A node of a
+	// version before passes over it, and may give what it has in memory for a while.
+	EnvelopeRemoved EnvelopeKind = 8
 )
 
 // Errors of ParseEnvelope. They are wrapped with the reason; test with errors.Is.
@@ -63,22 +67,26 @@ var (
 	ErrEnvelopeVersion = errors.New("envelope of another version")
 )
 
-const envelopeVersion = 1
+const (
+	envelopeVersion           = 1
+	envelopeVersionAttributes = 2 // each message has attributes, which may be empty
+)
 
 // minMessageBytes is the size of the smallest encoded message: five varints of one byte.
 const minMessageBytes = 5
 
 // AppendEnvelope appends the encoded e to dst. It panics when e.Kind is none of the known ones.
 func AppendEnvelope(dst []byte, e *Envelope) []byte {
-	dst = append(dst, envelopeVersion, byte(e.Kind))
+	version := envelopeVersionOf(e)
+	dst = append(dst, version, byte(e.Kind))
 	dst = appendText(dst, e.Node)
 	dst = appendText(dst, e.Epoch)
 	switch e.Kind {
 	case EnvelopeEntries:
-		dst = appendMessages(dst, e.Messages)
+		dst = appendMessages(dst, version, e.Messages)
 	case EnvelopeLive:
-		dst = appendMessages(binary.AppendUvarint(dst, e.Number), e.Messages)
-	case EnvelopeHead:
+		dst = appendMessages(binary.AppendUvarint(dst, e.Number), version, e.Messages)
+	case EnvelopeHead, EnvelopeRemoved:
 		dst = binary.AppendUvarint(dst, uint64(e.Head))
 	case EnvelopeMembers:
 		dst = binary.AppendUvarint(dst, uint64(e.Members))
@@ -88,10 +96,23 @@ func AppendEnvelope(dst []byte, e *Envelope) []byte {
 	return dst
 }
 
-func appendMessages(dst []byte, messages []Message) []byte {
+// envelopeVersionOf is the oldest version that can say e: one that carries no attributes is understood by older nodes too.
+func envelopeVersionOf(e *Envelope) byte {
+	for i := range e.Messages {
+		if len(e.Messages[i].Attributes) > 0 {
+			return envelopeVersionAttributes
+		}
+	}
+	return envelopeVersion
+}
+
+func appendMessages(dst []byte, version byte, messages []Message) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(messages)))
 	for i := range messages {
 		dst = appendMessage(dst, &messages[i])
+		if version >= envelopeVersionAttributes {
+			dst = appendText(dst, messages[i].Attributes)
+		}
 	}
 	return dst
 }
@@ -114,10 +135,11 @@ func ParseEnvelope(b []byte) (Envelope, error) {
 	if len(b) < 2 {
 		return Envelope{}, fmt.Errorf("%w: it has %d bytes", ErrEnvelope, len(b))
 	}
-	if b[0] != envelopeVersion {
-		return Envelope{}, fmt.Errorf("%w: it has version %d, this node knows version %d", ErrEnvelopeVersion, b[0], envelopeVersion)
+	if b[0] < envelopeVersion || b[0] > envelopeVersionAttributes {
+		return Envelope{}, fmt.Errorf("%w: it has version %d, this node knows versions %d to %d",
+			ErrEnvelopeVersion, b[0], envelopeVersion, envelopeVersionAttributes)
 	}
-	r := envelopeReader{rest: b[2:]}
+	r := envelopeReader{version: b[0], rest: b[2:]}
 	e := Envelope{Kind: EnvelopeKind(b[1])}
 	switch e.Kind {
 	case EnvelopeEntries, EnvelopeLive:
@@ -130,7 +152,7 @@ func ParseEnvelope(b []byte) (Envelope, error) {
 		if e.Kind == EnvelopeLive {
 			r.unstored(e.Messages)
 		}
-	case EnvelopeHead:
+	case EnvelopeHead, EnvelopeRemoved:
 		e.Node, e.Epoch = string(r.text()), Epoch(r.text())
 		e.Head = Offset(r.uvarint())
 	case EnvelopeMembers:
@@ -154,8 +176,9 @@ func ParseEnvelope(b []byte) (Envelope, error) {
 
 // envelopeReader takes values from the front of rest. After the first error it returns zero values only.
 type envelopeReader struct {
-	rest []byte
-	err  error
+	version byte
+	rest    []byte
+	err     error
 }
 
 func (r *envelopeReader) fail(format string, args ...any) {
@@ -217,6 +240,11 @@ func (r *envelopeReader) messages() []Message {
 	for range n {
 		m := Message{Offset: Offset(r.uvarint()), Time: r.varint()}
 		m.User, m.Client, m.Data = string(r.text()), string(r.text()), r.text()
+		if r.version >= envelopeVersionAttributes {
+			if a := r.text(); len(a) > 0 {
+				m.Attributes = a
+			}
+		}
 		if r.err != nil {
 			return nil
 		}

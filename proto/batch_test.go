@@ -18,6 +18,11 @@ func sampleEnvelopes() []Envelope {
 		}},
 		{Kind: EnvelopeEntries, Node: "", Epoch: "", Messages: []Message{}},
 		{Kind: EnvelopeLive, Node: "a", Number: 1 << 40, Messages: []Message{{Time: 1700000000000, User: "u", Client: "c", Data: []byte(`1`)}, {Data: []byte(`2`)}}},
+		{Kind: EnvelopeEntries, Node: "a", Epoch: "e1", Messages: []Message{
+			{Offset: 8, Time: 1700000000000, User: "u", Data: []byte(`1`), Attributes: []byte(`{"info":1}`)}, {Offset: 9, Data: []byte(`2`)},
+		}},
+		{Kind: EnvelopeLive, Node: "a", Number: 7, Messages: []Message{{Data: []byte(`1`), Attributes: []byte(`{"tags":{"a":"b"}}`)}}},
+		{Kind: EnvelopeRemoved, Node: "node-2", Epoch: "e1", Head: 1 << 40},
 		{Kind: EnvelopeHead, Node: "node-2", Epoch: "e1", Head: 1 << 40},
 		{Kind: EnvelopeMembers, Node: "node-3", Members: math.MaxUint32},
 	}
@@ -57,9 +62,35 @@ func TestEveryCutEnvelopeIsRefused(t *testing.T) {
 }
 
 func TestEnvelopeOfAnotherVersionIsNamed(t *testing.T) {
-	for _, b := range [][]byte{{2, 1, 0, 0, 0}, {1, 9, 0, 0, 0}} {
+	for _, b := range [][]byte{{3, 1, 0, 0, 0}, {0, 1, 0, 0, 0}, {1, 99, 0, 0, 0}} {
 		if _, err := ParseEnvelope(b); !errors.Is(err, ErrEnvelopeVersion) {
 			t.Errorf("envelope % x gives error %v, want ErrEnvelopeVersion", b, err)
+		}
+	}
+}
+
+// Nodes of the version before know version 1 alone: it must stay as it is, byte by byte, and must be what is written wherever it can
+// say the same.
+func TestEnvelopeBytes(t *testing.T) {
+	m := Message{Offset: 7, Time: 3, User: "u", Client: "c", Data: []byte(`"d"`)}
+	with := m
+	with.Attributes = []byte(`{"info":1}`)
+	for _, c := range []struct {
+		e    Envelope
+		want string
+	}{
+		{Envelope{Kind: EnvelopeEntries, Node: "n", Epoch: "e", Messages: []Message{m}}, "\x01\x01\x01n\x01e\x01\x07\x06\x01u\x01c\x03\"d\""},
+		{Envelope{Kind: EnvelopeEntries, Node: "n", Epoch: "e", Messages: []Message{m, with}},
+			"\x02\x01\x01n\x01e\x02\x07\x06\x01u\x01c\x03\"d\"\x00\x07\x06\x01u\x01c\x03\"d\"\x0a{\"info\":1}"},
+		{Envelope{Kind: EnvelopeLive, Node: "n", Number: 5, Messages: []Message{{Data: []byte(`1`)}}}, "\x01\x04\x01n\x00\x05\x01\x00\x00\x00\x00\x011"},
+		{Envelope{Kind: EnvelopeLive, Node: "n", Number: 5, Messages: []Message{{Data: []byte(`1`), Attributes: []byte(`{}`)}}},
+			"\x02\x04\x01n\x00\x05\x01\x00\x00\x00\x00\x011\x02{}"},
+		{Envelope{Kind: EnvelopeHead, Node: "n", Epoch: "e", Head: 300}, "\x01\x02\x01n\x01e\xac\x02"},
+		{Envelope{Kind: EnvelopeRemoved, Node: "n", Epoch: "e", Head: 300}, "\x01\x08\x01n\x01e\xac\x02"},
+		{Envelope{Kind: EnvelopeMembers, Node: "n", Members: 9}, "\x01\x03\x01n\x00\x09"},
+	} {
+		if got := string(AppendEnvelope(nil, &c.e)); got != c.want {
+			t.Errorf("%+v must be written as %q, not %q", c.e, c.want, got)
 		}
 	}
 }

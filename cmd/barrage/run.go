@@ -138,7 +138,7 @@ func (s *server) open(ctx context.Context) error {
 	n, err := node.New(node.Options{
 		Name: s.cfg.Name, Journal: s.journal, Codecs: codecs, Namespaces: namespaces(s.cfg.Namespaces),
 		Log: s.log, Observe: appends.Observe,
-		Retention: journal.Retention{Count: s.cfg.History.Count, Age: s.cfg.History.Age}, Trim: s.cfg.History.Trim,
+		Retention: retention(s.cfg), Trim: s.cfg.History.Trim,
 		OpenBroker: func(id string, h broker.Handler) (broker.Broker, error) {
 			return brokeropen.Broker(s.cfg.Broker, brokeropen.Options{NodeID: id, Handler: h, Logger: s.log})
 		},
@@ -212,6 +212,11 @@ func namespaces(settings config.Namespaces) channel.Namespaces {
 		out.Named[name] = ns
 	}
 	return out
+}
+
+// retention is what channels keep, as the settings say. A namespace of its own here is what goes into Named.
+func retention(c config.Config) journal.Policy {
+	return journal.Policy{Default: journal.Retention{Count: c.History.Count, Age: c.History.Age}}
 }
 
 func prefixes(list []string) (out []netip.Prefix) {

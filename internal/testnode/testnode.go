@@ -61,7 +61,7 @@ func Start(o Options) (*Server, error) {
 	var err error
 	s.Node, err = node.New(node.Options{
 		Name: "test", Journal: s.journal, Codecs: codecs, Writers: 2,
-		Retention: o.Retention, Trim: 100 * time.Millisecond, Linger: o.Linger,
+		Retention: journal.Policy{Default: o.Retention}, Trim: 100 * time.Millisecond, Linger: o.Linger,
 		OpenBroker: func(_ string, h broker.Handler) (broker.Broker, error) { return local.Open(h), nil },
 	})
 	if err != nil {

@@ -234,8 +234,9 @@ func (s *suite) closed() {
 	_, appendErr := s.j.Append(s.ctx(), []journal.Draft{{Channel: "a"}})
 	_, readErr := s.j.Read(s.ctx(), "a", journal.Range{})
 	_, headsErr := s.j.Heads(s.ctx(), []string{"a"})
-	_, trimErr := s.j.Trim(s.ctx(), journal.Retention{Count: 1})
-	for what, err := range map[string]error{"append": appendErr, "read": readErr, "heads": headsErr, "trim": trimErr} {
+	_, trimErr := s.j.Trim(s.ctx(), journal.Policy{Default: journal.Retention{Count: 1}})
+	removeErr := s.j.Remove(s.ctx(), "a")
+	for what, err := range map[string]error{"append": appendErr, "read": readErr, "heads": headsErr, "trim": trimErr, "remove": removeErr} {
 		if !errors.Is(err, journal.ErrClosed) {
 			s.Errorf("%s on a closed journal must fail with ErrClosed, not %v", what, err)
 		}

@@ -47,6 +47,12 @@ func Run(t *testing.T, create func(t *testing.T) Store) {
 		{"trimming by age", (*suite).trimAge},
 		{"trimming many channels", (*suite).trimMany},
 		{"trimming while appends go on", (*suite).trimConcurrent},
+		{"trimming by namespace", (*suite).trimNamed},
+		{"attributes come back as they were", (*suite).attributes},
+		{"a repeated key keeps the first attributes", (*suite).attributesOfRepeated},
+		{"removing a channel's history", (*suite).remove},
+		{"removing much in steps", (*suite).removeMany},
+		{"removing while appends go on", (*suite).removeConcurrent},
 		{"appends of many goroutines", (*suite).concurrent},
 		{"appends through the writer", (*suite).writer},
 		{"closing and opening again", (*suite).reopen},
@@ -138,7 +144,7 @@ func (s *suite) read(channel string, r journal.Range) journal.Page {
 
 func (s *suite) trim(p journal.Retention) int64 {
 	s.Helper()
-	n, err := s.j.Trim(s.ctx(), p)
+	n, err := s.j.Trim(s.ctx(), journal.Policy{Default: p})
 	if err != nil {
 		s.Fatalf("trim %+v: %v", p, err)
 	}
@@ -176,7 +182,7 @@ func (s *suite) wantSpan(channel string, r journal.Range, first, last, head prot
 
 func (s *suite) wantMessage(got proto.Message, at journal.Stored, d journal.Draft) {
 	s.Helper()
-	want := proto.Message{Offset: at.Offset, Time: at.Time, User: d.User, Client: d.Client}
+	want := proto.Message{Offset: at.Offset, Time: at.Time, User: d.User, Client: d.Client, Attributes: d.Attributes}
 	data := got.Data
 	got.Data = nil
 	if !reflect.DeepEqual(got, want) || !bytes.Equal(data, d.Data) {

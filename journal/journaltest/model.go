@@ -23,7 +23,7 @@ func (s *suite) model() {
 	var runs atomic.Int64
 	rapid.Check(s.T, func(t *rapid.T) {
 		m := &machine{s: s, t: t, channels: map[string]*modelled{}, run: runs.Add(1)}
-		t.Repeat(map[string]func(*rapid.T){"append": m.append, "read": m.read, "heads": m.heads, "trim": m.trim})
+		t.Repeat(map[string]func(*rapid.T){"append": m.append, "read": m.read, "heads": m.heads, "trim": m.trim, "remove": m.remove})
 	})
 }
 
@@ -52,8 +52,9 @@ func (m *machine) append(t *rapid.T) {
 	for range rapid.IntRange(0, 12).Draw(t, "drafts") {
 		batch = append(batch, journal.Draft{
 			Channel: m.name(t), Key: rapid.SampledFrom([]string{"", "", "k", "l", "m", "ö"}).Draw(t, "key"),
-			User: rapid.SampledFrom([]string{"", "ann"}).Draw(t, "user"),
-			Data: rapid.SliceOfN(rapid.Byte(), 0, 50).Draw(t, "data"),
+			User:       rapid.SampledFrom([]string{"", "ann"}).Draw(t, "user"),
+			Data:       rapid.SliceOfN(rapid.Byte(), 0, 50).Draw(t, "data"),
+			Attributes: rapid.SampledFrom([][]byte{nil, nil, []byte(`{"info":1}`), {}}).Draw(t, "attributes"),
 		})
 	}
 	a, err := m.s.j.Append(m.s.ctx(), batch)
@@ -98,7 +99,7 @@ func (m *machine) read(t *rapid.T) {
 	}
 	for i, offset := range want {
 		d, got := c.messages[offset], p.Messages[i]
-		if got.Offset != offset || got.User != d.User || !bytes.Equal(got.Data, d.Data) {
+		if got.Offset != offset || got.User != d.User || !bytes.Equal(got.Data, d.Data) || !bytes.Equal(got.Attributes, d.Attributes) {
 			t.Fatalf("read %+v must give %d: %+v at place %d, not %+v", r, offset, d, i, got)
 		}
 	}
@@ -118,7 +119,7 @@ func (c *modelled) page(r journal.Range) (offsets []proto.Offset) {
 			continue
 		}
 		offsets = append(offsets, at)
-		size += (&proto.Message{User: d.User, Client: d.Client, Data: d.Data}).Size()
+		size += (&proto.Message{User: d.User, Client: d.Client, Data: d.Data, Attributes: d.Attributes}).Size()
 	}
 	return offsets
 }
@@ -141,7 +142,7 @@ func (m *machine) heads(t *rapid.T) {
 
 func (m *machine) trim(t *rapid.T) {
 	keep := rapid.Int64Range(1, 20).Draw(t, "keep")
-	if _, err := m.s.j.Trim(m.s.ctx(), journal.Retention{Count: keep}); err != nil {
+	if _, err := m.s.j.Trim(m.s.ctx(), journal.Policy{Default: journal.Retention{Count: keep}}); err != nil {
 		t.Fatalf("trim: %v", err)
 	}
 	for _, c := range m.channels {
@@ -151,4 +152,12 @@ func (m *machine) trim(t *rapid.T) {
 			}
 		}
 	}
+}
+
+func (m *machine) remove(t *rapid.T) {
+	name := m.name(t)
+	if err := m.s.j.Remove(m.s.ctx(), name); err != nil {
+		t.Fatalf("remove: %v", err)
+	}
+	clear(m.channel(name).messages)
 }

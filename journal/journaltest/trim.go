@@ -79,6 +79,41 @@ func (s *suite) trimMany() {
 	}
 }
 
+// trimNamed trims channels of several namespaces and of none at once.
+func (s *suite) trimNamed() {
+	names := []string{"a:1", "a:2", "a:2:3", "b:1", "all:1", "other:1", "a", ":a", "none", `q"'{`, `q"'{:1`, "é:1", "A:1"}
+	for _, name := range names {
+		s.fill(name, 20)
+	}
+	p := journal.Policy{Default: journal.Retention{Count: 10}, Named: map[string]journal.Retention{
+		"a": {Count: 3}, "b": {Count: 15}, "all": {}, "old": {Age: time.Hour}, `q"'{`: {Count: 4}, "é": {Count: 5},
+	}}
+	want := map[string]proto.Offset{"a:1": 3, "a:2": 3, "a:2:3": 3, "b:1": 15, "all:1": 20, `q"'{:1`: 4, "é:1": 5}
+	sum := int64(0)
+	for _, name := range names {
+		if want[name] == 0 {
+			want[name] = 10
+		}
+		sum += int64(20 - want[name])
+	}
+	if n, err := s.j.Trim(s.ctx(), p); err != nil || n != sum {
+		s.Errorf("trimming by namespace must remove %d messages, not %d, %v", sum, n, err)
+	}
+	for _, name := range names {
+		s.wantSpan(name, journal.Range{}, 21-want[name], 20, 20)
+	}
+	last := s.append(journal.Draft{Channel: "young:1"})[0]
+	s.waitFor("the clock to pass the last message by 5 ms", func() bool {
+		return s.append(journal.Draft{Channel: "clock:1"})[0].Time > last.Time+5
+	})
+	p = journal.Policy{Named: map[string]journal.Retention{"young": {Age: time.Millisecond}, "all": {Age: time.Hour}}}
+	if n, err := s.j.Trim(s.ctx(), p); err != nil || n != 1 {
+		s.Errorf("only the one old message of its namespace must go, not %d, %v", n, err)
+	}
+	s.wantSpan("young:1", journal.Range{}, 0, 0, 1)
+	s.wantSpan("all:1", journal.Range{}, 1, 20, 20)
+}
+
 // trimConcurrent trims and appends at once, while a reader checks that nothing is missing in the middle.
 func (s *suite) trimConcurrent() {
 	const messages, keep = 4000, 100
@@ -105,7 +140,7 @@ func (s *suite) trimConcurrent() {
 	}
 	work.Go(func() {
 		until(func() bool {
-			_, err := s.j.Trim(s.ctx(), journal.Retention{Count: keep})
+			_, err := s.j.Trim(s.ctx(), journal.Policy{Default: journal.Retention{Count: keep}})
 			if err != nil {
 				s.Errorf("trim during appends: %v", err)
 			}

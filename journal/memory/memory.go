@@ -95,7 +95,7 @@ func (j *Journal) Heads(ctx context.Context, names []string) (journal.Heads, err
 }
 
 // Trim implements journal.Journal. Each step holds up appends for one channel's part of at most 1,000 messages.
-func (j *Journal) Trim(ctx context.Context, p journal.Retention) (removed int64, err error) {
+func (j *Journal) Trim(ctx context.Context, p journal.Policy) (removed int64, err error) {
 	if p.Everything() {
 		return 0, nil
 	}
@@ -104,8 +104,9 @@ func (j *Journal) Trim(ctx context.Context, p journal.Retention) (removed int64,
 		return 0, fmt.Errorf("memory: trim: %w", err)
 	}
 	for _, name := range names {
+		r := p.Of(name)
 		for more := true; more; {
-			n, err := j.trimStep(ctx, name, p)
+			n, err := j.step(ctx, name, func(c *channel) int { return c.due(r, time.Now()) })
 			if err != nil {
 				return removed, fmt.Errorf("memory: trim: %w", err)
 			}
@@ -114,6 +115,25 @@ func (j *Journal) Trim(ctx context.Context, p journal.Retention) (removed int64,
 		}
 	}
 	return removed, nil
+}
+
+// Remove implements journal.Journal, in steps like Trim.
+func (j *Journal) Remove(ctx context.Context, name string) error {
+	var last proto.Offset
+	for first := true; ; first = false {
+		n, err := j.step(ctx, name, func(c *channel) int {
+			if first {
+				last = c.head
+			}
+			return max(0, c.index(last)+1)
+		})
+		if err != nil {
+			return fmt.Errorf("memory: remove: %w", err)
+		}
+		if n < trimStep {
+			return nil
+		}
+	}
 }
 
 func (j *Journal) names(ctx context.Context) ([]string, error) {
@@ -125,14 +145,18 @@ func (j *Journal) names(ctx context.Context) ([]string, error) {
 // trimStep is how many messages are removed at a time.
 const trimStep = 1000
 
-func (j *Journal) trimStep(ctx context.Context, name string, p journal.Retention) (int, error) {
+// step removes what is due from the front of a channel, at most trimStep messages.
+func (j *Journal) step(ctx context.Context, name string, due func(*channel) int) (int, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if err := j.refuse(ctx); err != nil {
 		return 0, err
 	}
 	c := j.channels[name]
-	n := min(c.due(p, time.Now()), trimStep)
+	if c == nil {
+		return 0, nil
+	}
+	n := min(due(c), trimStep)
 	c.drop(n)
 	return n, nil
 }
@@ -169,7 +193,7 @@ func (c *channel) append(d journal.Draft, now int64) journal.Stored {
 		c.keys[d.Key], c.keyOf[c.head] = c.head, d.Key
 	}
 	c.messages = append(c.messages, proto.Message{
-		Offset: c.head, Time: c.time, User: d.User, Client: d.Client, Data: d.Data,
+		Offset: c.head, Time: c.time, User: d.User, Client: d.Client, Data: d.Data, Attributes: d.Attributes,
 	})
 	return journal.Stored{Offset: c.head, Time: c.time}
 }
@@ -204,7 +228,7 @@ func (c *channel) read(r journal.Range) []proto.Message {
 	return run
 }
 
-// due is how many messages at the front a policy removes.
+// due is how many messages at the front a retention removes.
 func (c *channel) due(p journal.Retention, now time.Time) int {
 	n := 0
 	if p.Count > 0 {

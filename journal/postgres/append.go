@@ -12,7 +12,7 @@ import (
 )
 
 const appendSQL = `SELECT r_epoch, r_head, r_time, r_offset, r_first_time, r_repeated
-	FROM barrage_append_batch($1, $2, $3, $4, $5, $6, $7, $8)`
+	FROM barrage_append_messages($1, $2, $3, $4, $5, $6, $7, $8, $9)`
 
 // Append implements journal.Journal.
 func (j *Journal) Append(ctx context.Context, drafts []journal.Draft) (journal.Appended, error) {
@@ -65,7 +65,7 @@ func (j *Journal) append(ctx context.Context, b *batch) (journal.Appended, error
 	return journal.Appended{Epoch: proto.Epoch(where.epoch), Stored: where.stored(b)}, nil
 }
 
-// located is what barrage_append_batch returns.
+// located is what barrage_append_messages returns.
 type located struct {
 	epoch       string
 	heads, time []int64

@@ -10,7 +10,7 @@ import (
 	"barrage/journal"
 )
 
-// batch holds drafts as the columns that barrage_append_batch takes.
+// batch holds drafts as the columns that barrage_append_messages takes.
 type batch struct {
 	// names of the channels, distinct and sorted bytewise; counts are their numbers of drafts.
 	names  []string
@@ -21,6 +21,7 @@ type batch struct {
 	place, seq []int32
 	keys       bool // whether any has a key
 	bytes      int  // of all their data
+	attributes int  // bytes of all their attributes
 
 	// from[i] is the place in drafts of draft i; one that repeats an earlier one of the batch shares its place.
 	from   []int32
@@ -68,6 +69,7 @@ func (b *batch) add(d *journal.Draft, places map[string]int32) {
 	b.counts[place-1]++
 	b.drafts, b.place, b.seq = append(b.drafts, d), append(b.place, place), append(b.seq, int32(b.counts[place-1]))
 	b.bytes += len(d.Data)
+	b.attributes += len(d.Attributes)
 }
 
 // sort sorts the channels bytewise, like COLLATE "C".
@@ -90,10 +92,10 @@ func (b *batch) sort() {
 // parameterTypes are the types of what parameters gives.
 var parameterTypes = []uint32{
 	pgtype.TextArrayOID, pgtype.Int8ArrayOID, pgtype.Int4ArrayOID, pgtype.Int4ArrayOID, pgtype.TextArrayOID, pgtype.TextArrayOID,
-	pgtype.TextArrayOID, pgtype.ByteaArrayOID,
+	pgtype.TextArrayOID, pgtype.ByteaArrayOID, pgtype.ByteaArrayOID,
 }
 
-// parameters are the arguments of barrage_append_batch in PostgreSQL's binary format. nil is NULL.
+// parameters are the arguments of barrage_append_messages in PostgreSQL's binary format. nil is NULL.
 func (b *batch) parameters() [][]byte {
 	n := len(b.drafts)
 	users, clients := newArray(pgtype.TextOID, n, 32), newArray(pgtype.TextOID, n, 40)
@@ -108,9 +110,9 @@ func (b *batch) parameters() [][]byte {
 		counts = binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint32(counts, 8), uint64(b.counts[i]))
 	}
 	if !b.keys && len(b.names) == 1 {
-		return [][]byte{names, counts, nil, nil, users, clients, nil, data}
+		return [][]byte{names, counts, nil, nil, users, clients, nil, data, b.attributeArray()}
 	}
-	return [][]byte{names, counts, int4s(b.place), int4s(b.seq), users, clients, b.keyArray(), data}
+	return [][]byte{names, counts, int4s(b.place), int4s(b.seq), users, clients, b.keyArray(), data, b.attributeArray()}
 }
 
 // keyArray is the array of keys: NULL for a draft without one, and nil when none has one.
@@ -121,11 +123,26 @@ func (b *batch) keyArray() []byte {
 	out := newArray(pgtype.TextOID, len(b.drafts), 32)
 	for _, d := range b.drafts {
 		if d.Key == "" {
-			out = binary.BigEndian.AppendUint32(out, 0xffffffff)
-			out[arrayNulls] = 1
+			out = appendNull(out)
 			continue
 		}
 		out = appendElement(out, d.Key)
+	}
+	return out
+}
+
+// attributeArray is the array of attributes: NULL for a draft without any, and nil when none has any.
+func (b *batch) attributeArray() []byte {
+	if b.attributes == 0 {
+		return nil
+	}
+	out := newArray(pgtype.ByteaOID, len(b.drafts), 4+b.attributes/len(b.drafts)+1)
+	for _, d := range b.drafts {
+		if len(d.Attributes) == 0 {
+			out = appendNull(out)
+			continue
+		}
+		out = appendElement(out, d.Attributes)
 	}
 	return out
 }
@@ -145,6 +162,12 @@ func newArray(oid uint32, n, size int) []byte {
 
 func appendElement[T string | []byte](b []byte, v T) []byte {
 	return append(binary.BigEndian.AppendUint32(b, uint32(len(v))), v...)
+}
+
+// appendNull appends a NULL to an array.
+func appendNull(b []byte) []byte {
+	b[arrayNulls] = 1
+	return binary.BigEndian.AppendUint32(b, 0xffffffff)
 }
 
 func int4s(values []int32) []byte {

@@ -20,7 +20,8 @@ func TestParametersAreArraysOfTheDrafts(t *testing.T) {
 				Channel: rapid.SampledFrom([]string{"b", "a", "弹幕", "a/b"}).Draw(t, "channel"),
 				Key:     rapid.SampledFrom([]string{"", "", "x", "y"}).Draw(t, "key"),
 				User:    rapid.SampledFrom([]string{"", "ann"}).Draw(t, "user"), Client: fmt.Sprint("c", i),
-				Data: rapid.SliceOfN(rapid.Byte(), 0, 40).Draw(t, "data"),
+				Data:       rapid.SliceOfN(rapid.Byte(), 0, 40).Draw(t, "data"),
+				Attributes: rapid.SampledFrom([][]byte{nil, nil, nil, []byte(`{"info":1}`)}).Draw(t, "attributes"),
 			}
 		}
 		checkParameters(t, drafts, columns(drafts))
@@ -33,8 +34,8 @@ func checkParameters(t *rapid.T, drafts []journal.Draft, b *batch) {
 	var keys []*string
 	var counts []int64
 	var place, seq []int32
-	var data [][]byte
-	for i, to := range []any{&names, &counts, &place, &seq, &users, &clients, &keys, &data} {
+	var data, attributes [][]byte
+	for i, to := range []any{&names, &counts, &place, &seq, &users, &clients, &keys, &data, &attributes} {
 		if err := types.Scan(parameterTypes[i], pgtype.BinaryFormatCode, raw[i], to); err != nil {
 			t.Fatalf("parameter %d is an array of its type: %v", i+1, err)
 		}
@@ -58,6 +59,9 @@ func checkParameters(t *rapid.T, drafts []journal.Draft, b *batch) {
 		}
 		if users[at] != d.User || clients[at] != d.Client || key != d.Key || string(data[at]) != string(d.Data) || int(b.from[i]) != at {
 			t.Fatalf("draft %d is row %d, got user %q, client %q, key %q", i, at, users[at], clients[at], key)
+		}
+		if attributes != nil && string(attributes[at]) != string(d.Attributes) || attributes == nil && len(d.Attributes) > 0 {
+			t.Fatalf("draft %d has the attributes %q, got %q", i, d.Attributes, attributes)
 		}
 		if place != nil && (names[place[at]-1] != d.Channel || seq[at] != seen[d.Channel]) {
 			t.Fatalf("draft %d is number %d of %s, got %d of %s", i, seen[d.Channel], d.Channel, seq[at], names[place[at]-1])

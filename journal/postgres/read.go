@@ -13,13 +13,14 @@ import (
 // One statement is one snapshot. There is one row of NULLs when no message is found. The server adds up the sizes, so
 // that it sends no more than the page; the 64 is that of proto.Message.Size.
 const (
-	readStart = `SELECT e.value, coalesce(c.head, 0), m."offset", m.time, m.user_id, m.client_id, m.data
+	readStart = `SELECT e.value, coalesce(c.head, 0), m."offset", m.time, m.user_id, m.client_id, m.data, m.attributes
 		FROM barrage_meta e LEFT JOIN barrage_channels c ON c.name = $1
 		LEFT JOIN LATERAL (SELECT * FROM (
 			SELECT x.*, sum(x.size) OVER (ORDER BY x."offset" `
 	readMiddle = ` ROWS UNBOUNDED PRECEDING) - x.size AS before FROM (
-				SELECT "offset", time, user_id, client_id, data,
-					64 + octet_length(user_id) + octet_length(client_id) + octet_length(data) AS size
+				SELECT "offset", time, user_id, client_id, data, attributes,
+					64 + octet_length(user_id) + octet_length(client_id) + octet_length(data)
+						+ coalesce(octet_length(attributes), 0) AS size
 				FROM barrage_messages WHERE channel_id = c.id AND "offset" `
 	readEnd = ` LIMIT $3) x) y WHERE y.before < $4) m ON true
 		WHERE e.name = 'epoch' ORDER BY m."offset" `
@@ -63,14 +64,14 @@ func readPage(ctx context.Context, c *pgxpool.Conn, query string, args ...any) (
 		var head int64
 		var offset, time *int64
 		var user, client *string
-		var data []byte
-		if err := rows.Scan(&page.Epoch, &head, &offset, &time, &user, &client, &data); err != nil {
+		var data, attributes []byte
+		if err := rows.Scan(&page.Epoch, &head, &offset, &time, &user, &client, &data, &attributes); err != nil {
 			return page, err
 		}
 		page.Head = proto.Offset(head)
 		if offset != nil {
 			page.Messages = append(page.Messages, proto.Message{
-				Offset: proto.Offset(*offset), Time: *time, User: *user, Client: *client, Data: data,
+				Offset: proto.Offset(*offset), Time: *time, User: *user, Client: *client, Data: data, Attributes: attributes,
 			})
 		}
 	}

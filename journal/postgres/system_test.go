@@ -326,7 +326,7 @@ func TestOnlyOneTrimsAtATime(t *testing.T) {
 	if _, err := other.Exec(t.Context(), "SELECT pg_advisory_lock(hashtextextended('barrage trim ' || current_schema(), 0))"); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := j.Trim(t.Context(), journal.Retention{Count: 1}); n != 0 || err != nil {
+	if n, err := j.Trim(t.Context(), journal.Policy{Default: journal.Retention{Count: 1}}); n != 0 || err != nil {
 		t.Errorf("while another trims, Trim must return 0 at once, not %d, %v", n, err)
 	}
 	if err := other.Close(t.Context()); err != nil {
@@ -334,7 +334,7 @@ func TestOnlyOneTrimsAtATime(t *testing.T) {
 	}
 	var n int64
 	waitFor(t, "the lock to vanish with its connection", func() bool {
-		n, err = j.Trim(t.Context(), journal.Retention{Count: 1})
+		n, err = j.Trim(t.Context(), journal.Policy{Default: journal.Retention{Count: 1}})
 		return n > 0 || err != nil
 	})
 	if n != 2 || err != nil {

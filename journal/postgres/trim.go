@@ -26,13 +26,34 @@ const (
 // trimLock names the advisory lock that one trimmer at a time holds; it vanishes with the connection.
 const trimLock = `(hashtextextended('barrage trim ' || coalesce(current_schema(), ''), 0))`
 
-// limits are a retention policy at one moment: what is removed from a channel is offsets up to head-count and
-// messages before cutoff, in milliseconds of the database's clock.
-type limits struct{ count, cutoff int64 }
+// limits are a retention policy at one moment, as the statements take it: what is removed from a channel is offsets up to
+// head-keep and messages before cutoff, in milliseconds of the database's clock.
+type limits struct {
+	keep, cutoff   int64 // of channels that belong to none of names
+	names          []string
+	keeps, cutoffs []int64
+}
+
+func limitsOf(p journal.Policy, now int64) (l limits) {
+	l.keep, l.cutoff = p.Default.Limits(now)
+	l.names, l.keeps, l.cutoffs = []string{}, []int64{}, []int64{}
+	for name, r := range p.Named {
+		keep, cutoff := r.Limits(now)
+		l.names, l.keeps, l.cutoffs = append(l.names, name), append(l.keeps, keep), append(l.cutoffs, cutoff)
+	}
+	return l
+}
+
+// isDue says whether message f of channel c is to be removed; the limits are parameters 3 to 7. Looking the namespace up in a short
+// array leaves the plan as it is without any: one pass over the channels by id.
+const (
+	isDue     = `(f."offset" <= c.head - coalesce(($6::bigint[])[` + namespace + `], $3) OR f.time < coalesce(($7::bigint[])[` + namespace + `], $4))`
+	namespace = `array_position($5::text[], CASE WHEN strpos(c.name, ':') > 0 THEN split_part(c.name, ':', 1) END)`
+)
 
 // Trim implements journal.Journal. Each step is one statement that removes about 1,000 messages; it takes no lock that
 // appends wait for.
-func (j *Journal) Trim(ctx context.Context, p journal.Retention) (removed int64, err error) {
+func (j *Journal) Trim(ctx context.Context, p journal.Policy) (removed int64, err error) {
 	if p.Everything() {
 		return 0, nil
 	}
@@ -61,18 +82,12 @@ func unlock(c *pgxpool.Conn) {
 	}
 }
 
-func trim(ctx context.Context, c *pgxpool.Conn, p journal.Retention) (removed int64, err error) {
-	l := limits{count: math.MaxInt64}
-	if p.Count > 0 {
-		l.count = p.Count
+func trim(ctx context.Context, c *pgxpool.Conn, p journal.Policy) (removed int64, err error) {
+	var now int64
+	if err := c.QueryRow(ctx, "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint").Scan(&now); err != nil {
+		return 0, err
 	}
-	if p.Age > 0 {
-		err := c.QueryRow(ctx, "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint - $1::bigint",
-			p.Age.Milliseconds()).Scan(&l.cutoff)
-		if err != nil {
-			return 0, err
-		}
-	}
+	l := limitsOf(p, now)
 	for after := int64(math.MinInt64); ; {
 		due, err := findDue(ctx, c, after, l)
 		if err != nil || len(due) == 0 {
@@ -93,8 +108,8 @@ func trim(ctx context.Context, c *pgxpool.Conn, p journal.Retention) (removed in
 func findDue(ctx context.Context, c *pgxpool.Conn, after int64, l limits) ([]int64, error) {
 	rows, err := c.Query(ctx, `SELECT c.id FROM barrage_channels c CROSS JOIN LATERAL (
 			SELECT m."offset", m.time FROM barrage_messages m WHERE m.channel_id = c.id ORDER BY m."offset" LIMIT 1) f
-		WHERE c.id > $1 AND (f."offset" <= c.head - $2 OR f.time < $3) ORDER BY c.id LIMIT $4`,
-		after, l.count, l.cutoff, trimPage)
+		WHERE c.id > $1 AND `+isDue+` ORDER BY c.id LIMIT $2`,
+		after, trimPage, l.keep, l.cutoff, l.names, l.keeps, l.cutoffs)
 	if err != nil {
 		return nil, err
 	}
@@ -110,8 +125,8 @@ func trimSome(ctx context.Context, c *pgxpool.Conn, due []int64, l limits) (remo
 			SELECT f.ctid FROM unnest($1::bigint[]) AS d(id) JOIN barrage_channels c ON c.id = d.id CROSS JOIN LATERAL (
 				SELECT m.ctid, m."offset", m.time FROM barrage_messages m WHERE m.channel_id = c.id
 				ORDER BY m."offset" LIMIT $2) f
-			WHERE f."offset" <= c.head - $3 OR f.time < $4)) RETURNING channel_id)
-		SELECT channel_id, count(*) FROM gone GROUP BY channel_id`, some, each, l.count, l.cutoff)
+			WHERE `+isDue+`)) RETURNING channel_id)
+		SELECT channel_id, count(*) FROM gone GROUP BY channel_id`, some, each, l.keep, l.cutoff, l.names, l.keeps, l.cutoffs)
 	if err != nil {
 		return 0, nil, err
 	}

@@ -22,8 +22,8 @@ func (s *statements) prepare(ctx context.Context, conn *sql.Conn) (err error) {
 		{&s.advance, `INSERT INTO channels (name, head, time) VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE
 			SET head = head + excluded.head, time = max(time, excluded.time) RETURNING id, head, time`},
 		{&s.retreat, `UPDATE channels SET head = head - ? WHERE id = ?`},
-		{&s.insert, `INSERT INTO messages (channel_id, "offset", time, user_id, client_id, idem, data)
-			VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (channel_id, idem) WHERE idem IS NOT NULL DO NOTHING`},
+		{&s.insert, `INSERT INTO messages (channel_id, "offset", time, user_id, client_id, idem, data, attributes)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (channel_id, idem) WHERE idem IS NOT NULL DO NOTHING`},
 		{&s.original, `SELECT "offset", time FROM messages WHERE channel_id = ? AND idem = ?`},
 	} {
 		if *p.to, err = conn.PrepareContext(ctx, p.sql); err != nil {
@@ -107,15 +107,18 @@ func (j *Journal) append(ctx context.Context, drafts []journal.Draft, stored []j
 
 // store stores one draft, or finds the message that has its key.
 func (j *Journal) store(ctx context.Context, p *part, d *journal.Draft) (journal.Stored, error) {
-	var key any
+	var key, attributes any
 	if d.Key != "" {
 		key = d.Key
+	}
+	if len(d.Attributes) > 0 {
+		attributes = d.Attributes
 	}
 	data := d.Data
 	if data == nil {
 		data = []byte{} // nil would be NULL
 	}
-	result, err := j.stmts.insert.ExecContext(ctx, p.id, p.next, p.time, d.User, d.Client, key, data)
+	result, err := j.stmts.insert.ExecContext(ctx, p.id, p.next, p.time, d.User, d.Client, key, data, attributes)
 	if err != nil {
 		return journal.Stored{}, err
 	}

@@ -14,7 +14,7 @@ import (
 // One statement is one snapshot. The only channel comes first, then its messages by their index; without messages
 // there is one row of NULLs.
 const (
-	selectPage = `SELECT c.head, m."offset", m.time, m.user_id, m.client_id, m.data FROM channels c
+	selectPage = `SELECT c.head, m."offset", m.time, m.user_id, m.client_id, m.data, m.attributes FROM channels c
 		LEFT JOIN messages m ON m.channel_id = c.id AND m."offset" `
 	selectForward  = selectPage + `>= ?2 WHERE c.name = ?1 ORDER BY m."offset" LIMIT ?3`
 	selectBackward = selectPage + `<= ?2 WHERE c.name = ?1 ORDER BY m."offset" DESC LIMIT ?3`
@@ -39,15 +39,15 @@ func (j *Journal) Read(ctx context.Context, channel string, r journal.Range) (jo
 	for size := 0; size < r.MaxBytes && rows.Next(); {
 		var offset, time sql.NullInt64
 		var user, client sql.NullString
-		var data []byte
-		if err := rows.Scan(&page.Head, &offset, &time, &user, &client, &data); err != nil {
+		var data, attributes []byte
+		if err := rows.Scan(&page.Head, &offset, &time, &user, &client, &data, &attributes); err != nil {
 			return journal.Page{}, j.failed("read", explain(err))
 		}
 		if !offset.Valid {
 			break
 		}
 		m := proto.Message{
-			Offset: proto.Offset(offset.Int64), Time: time.Int64, User: user.String, Client: client.String, Data: data,
+			Offset: proto.Offset(offset.Int64), Time: time.Int64, User: user.String, Client: client.String, Data: data, Attributes: attributes,
 		}
 		size += m.Size()
 		page.Messages = append(page.Messages, m)
