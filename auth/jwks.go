@@ -48,6 +48,7 @@ type keySource struct {
 	every   time.Duration
 	client  *http.Client
 	log     *slog.Logger
+	stats   *VerifierStats
 	current atomic.Pointer[fetched] // nil before the first fetch that worked
 	wake    chan struct{}           // asks for a fetch; holds one
 }
@@ -59,13 +60,13 @@ type fetched struct {
 	at   time.Time
 }
 
-func newKeySource(set KeySet, o VerifierOptions) *keySource {
+func newKeySource(set KeySet, o VerifierOptions, stats *VerifierStats) *keySource {
 	every := o.Renew
 	if every == 0 {
 		every = renewEvery
 	}
 	return &keySource{
-		set: set, every: every, client: o.Client, wake: make(chan struct{}, 1),
+		set: set, every: every, client: o.Client, stats: stats, wake: make(chan struct{}, 1),
 		log: o.Log.With("issuer", set.Issuer, "url", shown(set.URL)),
 	}
 }
@@ -131,6 +132,7 @@ func (s *keySource) run(ctx context.Context) {
 			if ctx.Err() != nil {
 				return
 			}
+			s.stats.Failures.Add(1)
 			s.log.Warn("keys could not be fetched; those from before stay in use", "error", err, "again", retry)
 			wait, retry = retry, min(retry*2, retryMost)
 		} else {
@@ -174,6 +176,7 @@ func (s *keySource) fetch(ctx context.Context) error {
 	}
 	f.at = time.Now()
 	s.current.Store(f)
+	s.stats.Fetches.Add(1)
 	s.log.Debug("keys were fetched", "keys", len(f.keys), "skipped", skipped)
 	return nil
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/MicahParks/jwkset"
+	"github.com/golang-jwt/jwt/v5"
 
 	"barrage/proto"
 )
@@ -144,6 +145,15 @@ func TestFetchedKeysBelongToTheirIssuer(t *testing.T) {
 		w.expect("with a's key in nobody's name", sign(t, Signer{Key: p["p256"], ID: "1"}, map[string]any{"sub": "x"}), proto.ErrUnauthorized)
 		w.expect("with a's key in a name that is not known", sign(t, Signer{Key: p["p256"], ID: "1"}, map[string]any{"iss": "https://evil.example"}), proto.ErrUnauthorized)
 		w.expect("with the secret in a's name", hs256(t, map[string]any{"iss": "a"}), proto.ErrUnauthorized)
+		// What a token offers to verify itself with is not looked at: neither a key nor an address (CVE-2018-0114).
+		own := jwt.NewWithClaims(jwt.SigningMethodES384, jwt.MapClaims{"sub": "x", "iss": "a"})
+		own.Header["jwk"], own.Header["jku"] = jwk(t, p["p384"], "", nil), "https://evil.example/keys"
+		own.Header["x5u"], own.Header["kid"] = "https://evil.example/c.pem", "../1"
+		token, err := own.SignedString(p["p384"])
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.expect("with a key of its own", token, proto.ErrUnauthorized)
 		w.expect("with the secret in nobody's name", hs256(t, map[string]any{"sub": "x"}), nil)
 		synctest.Wait()
 		if a, b := w.web.count(urlA), w.web.count(urlB); a != 1 || b != 1 || len(w.web.asked) != 2 {

@@ -38,7 +38,7 @@ func openKeyFile(path string) (*keyFile, error) {
 
 // look takes the keys that the file holds now; changed says whether they are others than before. What cannot be used leaves those
 // before in use, and is logged once.
-func (f *keyFile) look(log *slog.Logger) (changed bool) {
+func (f *keyFile) look(log *slog.Logger, stats *VerifierStats) (changed bool) {
 	text, err := keypair.Read(f.path)
 	now := sha256.Sum256(text)
 	if err != nil {
@@ -53,6 +53,7 @@ func (f *keyFile) look(log *slog.Logger) (changed bool) {
 		keys, err = parsePublicKeys(f.path, text)
 	}
 	if err != nil {
+		stats.Failures.Add(1)
 		log.Error("a changed file of auth.keys cannot be used; its keys from before stay in use", "error", err)
 		return false
 	}

@@ -47,8 +47,8 @@ func TestFilesAreReadAgainWhenTheyChange(t *testing.T) {
 		change("with half a key", one[:len(one)/2], nil, nil)
 		change("without a file", nil, nil, nil)
 		change("with the new key alone", other, proto.ErrUnauthorized, nil)
-		if n := strings.Count(w.logs.String(), "level=ERROR"); n != 2 {
-			t.Errorf("each of 2 bad states of a file is logged once, got %d in\n%s", n, w.logs.String())
+		if n := strings.Count(w.logs.String(), "level=ERROR"); n != 2 || w.v.Stats.Failures.Load() != 2 {
+			t.Errorf("each of 2 bad states of a file is logged and counted once, got %d in\n%s", n, w.logs.String())
 		}
 	})
 }

@@ -139,7 +139,7 @@ func describe(a Action, r Rule) string {
 	case r == Subscriber:
 		return "its subscribers and those with more rights only"
 	}
-	return "users with a token only"
+	return "clients with a user id only"
 }
 
 // PersonalUsers returns who a personal channel belongs to: the users after the # of its name, with commas between them. A name

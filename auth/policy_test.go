@@ -86,8 +86,8 @@ func TestRulesOfNamespaces(t *testing.T) {
 		nobody's subscribe any → 103: the namespace default
 		alice subscribe user:x → yes
 		alice publish user:x → yes
-		nobody's subscribe user:x → 103: the namespace user allows subscribe to users with a token only
-		nobody's publish user:x → 103: the namespace user allows publish to users with a token only
+		nobody's subscribe user:x → 103: the namespace user allows subscribe to clients with a user id only
+		nobody's publish user:x → 103: the namespace user allows publish to clients with a user id only
 		nobody's publish user:x subscribed → yes
 		alice subscribe sub:x → 103: the namespace sub allows subscribe to those with a subscription token only
 		alice subscribe sub:x subscribed → 103: the namespace sub

@@ -50,11 +50,19 @@ type VerifierOptions struct {
 	Log   *slog.Logger
 }
 
-// Verifier implements Tokens for JSON Web Tokens (RFC 7519). Run must be running for keys to be fetched and renewed.
-type Verifier struct {
+// VerifierStats counts what a Verifier does.
+type VerifierStats struct {
 	// Accepted, Refused and Unready count verifications: good tokens, others (expired ones too), and those whose keys had not been
 	// fetched.
 	Accepted, Refused, Unready atomic.Int64
+	// Fetches counts key sets that were fetched, Failures attempts that failed and changes of files that could not be used.
+	Fetches, Failures atomic.Int64
+}
+
+// Verifier implements Tokens for JSON Web Tokens (RFC 7519). Run must be running for keys to be fetched and renewed.
+type Verifier struct {
+	// Stats counts what the verifier did since it was made.
+	Stats VerifierStats
 
 	keys    Keys
 	parser  *jwt.Parser
@@ -92,7 +100,7 @@ func NewVerifier(k Keys, o VerifierOptions) (*Verifier, error) {
 		if _, twice := v.issuers[set.Issuer]; twice {
 			return nil, fmt.Errorf("auth.jwks: the issuer %q is given twice; keep one", set.Issuer)
 		}
-		v.issuers[set.Issuer] = newKeySource(set, o)
+		v.issuers[set.Issuer] = newKeySource(set, o, &v.Stats)
 	}
 	v.collect()
 	return v, nil
@@ -149,7 +157,7 @@ func (v *Verifier) watch(ctx context.Context) {
 func (v *Verifier) look() {
 	changed := false
 	for _, f := range v.files {
-		changed = f.look(v.log) || changed
+		changed = f.look(v.log, &v.Stats) || changed
 	}
 	if changed {
 		v.collect()
@@ -203,13 +211,13 @@ func (v *Verifier) verify(token string, use func(*claims, time.Time) error) *pro
 	}
 	switch {
 	case err == nil:
-		v.Accepted.Add(1)
+		v.Stats.Accepted.Add(1)
 		return nil
 	case errors.Is(err, errUnready):
-		v.Unready.Add(1)
+		v.Stats.Unready.Add(1)
 		return proto.ErrInternal.With("the keys to verify the token have not arrived yet; try again")
 	}
-	v.Refused.Add(1)
+	v.Stats.Refused.Add(1)
 	if errors.Is(err, errExpired) {
 		return proto.ErrTokenExpired
 	}

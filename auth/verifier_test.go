@@ -370,8 +370,8 @@ func TestTokensAreNeverTold(t *testing.T) {
 	if logs.Len() > 0 {
 		t.Errorf("nothing is logged of tokens, got %s", logs.String())
 	}
-	if v.Refused.Load() != 26 || v.Accepted.Load() != 0 {
-		t.Errorf("26 refusals are counted, got %d, and %d accepted", v.Refused.Load(), v.Accepted.Load())
+	if v.Stats.Refused.Load() != 26 || v.Stats.Accepted.Load() != 0 {
+		t.Errorf("26 refusals are counted, got %d, and %d accepted", v.Stats.Refused.Load(), v.Stats.Accepted.Load())
 	}
 }
 

@@ -30,14 +30,19 @@ func (c *Config) AuthEnabled() bool {
 	return len(a.Secrets)+len(a.Keys)+len(a.JWKS) > 0 || a.UserHeader != ""
 }
 
-// SplitJWKS takes an entry of Auth.JWKS apart: ISSUER=URL, or a URL alone. What stands before the first "=https://" or "=http://" is the issuer.
+// SplitJWKS takes an entry of Auth.JWKS apart: ISSUER=URL, or a URL alone. The issuer is what stands before the first "=https://" or
+// "=http://".
 func SplitJWKS(entry string) (issuer, url string) {
+	at := -1
 	for _, mark := range []string{"=https://", "=http://"} {
-		if before, after, ok := strings.Cut(entry, mark); ok {
-			return before, mark[1:] + after
+		if i := strings.Index(entry, mark); i >= 0 && (at < 0 || i < at) {
+			at = i
 		}
 	}
-	return "", entry
+	if at < 0 {
+		return "", entry
+	}
+	return entry[:at], entry[at+1:]
 }
 
 // minSecret is the length of the shortest secret that is accepted, in bytes.

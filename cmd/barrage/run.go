@@ -196,6 +196,9 @@ func (s *server) open(ctx context.Context) error {
 	if s.keys != nil {
 		metrics.Certificate(registry, s.keys)
 	}
+	if s.tokens != nil {
+		metrics.Tokens(registry, &s.tokens.Stats)
+	}
 	s.api = httpapi.New(n, registry)
 	s.http = &http.Server{
 		Handler: s.handler(), MaxHeaderBytes: 16 << 10, IdleTimeout: time.Minute,
