@@ -35,18 +35,18 @@ type member struct {
 	B64Data string          `json:"b64data"`
 }
 
-// errClaim is a claim that cannot be used; its text holds nothing of the token.
-type errClaim string
+// claimError is a claim that cannot be used; its text holds nothing of the token.
+type claimError string
 
-func (e errClaim) Error() string { return string(e) }
+func (e claimError) Error() string { return string(e) }
 
 // identity is what a verified connection token means at a moment.
 func (c *claims) identity(now time.Time) (*Identity, error) {
 	if c.Channel != nil {
-		return nil, errClaim("the token is for a subscription, not for a connection: it has the claim channel")
+		return nil, claimError("the token is for a subscription, not for a connection: it has the claim channel")
 	}
 	if proto.CheckUser(c.Subject) != nil {
-		return nil, errClaim("the claim sub must be a user id of at most 255 bytes of UTF-8 without control characters")
+		return nil, claimError("the claim sub must be a user id of at most 255 bytes of UTF-8 without control characters")
 	}
 	id := &Identity{User: c.Subject}
 	var err error
@@ -81,7 +81,7 @@ func (c *claims) subscriptions() (map[string]Subscription, error) {
 	}
 	for name := range all {
 		if proto.CheckChannel(name) != nil {
-			return nil, errClaim("the claims channels and subs must hold names of channels: 1 to 255 bytes of UTF-8 without control characters")
+			return nil, claimError("the claims channels and subs must hold names of channels: 1 to 255 bytes of UTF-8 without control characters")
 		}
 	}
 	return all, nil
@@ -103,12 +103,12 @@ func (c *claims) dates(now time.Time) error {
 	for _, d := range []*jwt.NumericDate{c.ExpiresAt, c.NotBefore, c.IssuedAt, c.ExpireAt} {
 		// What no calendar holds has overflowed on its way here.
 		if d != nil && (d.Year() < 1970 || d.Year() > 9999) {
-			return errClaim("the claims exp, nbf, iat and expire_at must be times, in seconds since 1970")
+			return claimError("the claims exp, nbf, iat and expire_at must be times, in seconds since 1970")
 		}
 	}
 	switch {
 	case c.NotBefore != nil && now.Add(Leeway).Before(c.NotBefore.Time):
-		return errClaim("the token is not valid yet: its claim nbf is in the future")
+		return claimError("the token is not valid yet: its claim nbf is in the future")
 	case c.ExpiresAt != nil && !now.Before(c.ExpiresAt.Add(Leeway)):
 		return errExpired
 	}
@@ -137,7 +137,7 @@ func value(name string, plain json.RawMessage, encoded string) (json.RawMessage,
 	if encoded != "" {
 		b, err := base64.StdEncoding.DecodeString(encoded)
 		if err != nil {
-			return nil, errClaim("the claim b64" + name + " is not base64")
+			return nil, claimError("the claim b64" + name + " is not base64")
 		}
 		plain = b
 	}
@@ -146,7 +146,7 @@ func value(name string, plain json.RawMessage, encoded string) (json.RawMessage,
 	}
 	var b bytes.Buffer
 	if !utf8.Valid(plain) || json.Compact(&b, plain) != nil {
-		return nil, errClaim("the claim " + name + " must be JSON in UTF-8")
+		return nil, claimError("the claim " + name + " must be JSON in UTF-8")
 	}
 	if b.String() == "null" {
 		return nil, nil

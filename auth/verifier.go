@@ -183,13 +183,13 @@ func (v *Verifier) Subscription(token, channel, user, client string) (Subscripti
 	err := v.verify(token, func(c *claims, now time.Time) (err error) {
 		switch {
 		case c.Channel == nil:
-			return errClaim("the token is not for a subscription: it has no claim channel")
+			return claimError("the token is not for a subscription: it has no claim channel")
 		case *c.Channel != channel:
-			return errClaim("the token is for another channel")
+			return claimError("the token is for another channel")
 		case c.Subject != user:
-			return errClaim("the token is for another user")
+			return claimError("the token is for another user")
 		case c.Client != "" && c.Client != client:
-			return errClaim("the token is for another connection")
+			return claimError("the token is for another connection")
 		}
 		if s, err = c.subscription(); err == nil {
 			s.Expires, err = c.expires(now)
@@ -221,7 +221,7 @@ func (v *Verifier) verify(token string, use func(*claims, time.Time) error) *pro
 	if errors.Is(err, errExpired) {
 		return proto.ErrTokenExpired
 	}
-	if e, ok := errors.AsType[errClaim](err); ok {
+	if e, ok := errors.AsType[claimError](err); ok {
 		return proto.ErrUnauthorized.With("%s", string(e))
 	}
 	return proto.ErrUnauthorized
@@ -230,7 +230,7 @@ func (v *Verifier) verify(token string, use func(*claims, time.Time) error) *pro
 // parse verifies the signature first and then what does not depend on the kind of token.
 func (v *Verifier) parse(token string, now time.Time) (*claims, error) {
 	if len(token) > MaxToken {
-		return nil, errClaim("the token is longer than 8 KiB")
+		return nil, claimError("the token is longer than 8 KiB")
 	}
 	c, found := new(claims), lookup{}
 	_, err := v.parser.ParseWithClaims(token, c, func(t *jwt.Token) (any, error) {
@@ -248,9 +248,9 @@ func (v *Verifier) parse(token string, now time.Time) (*claims, error) {
 func (c *claims) check(k *Keys, issuer string, now time.Time) error {
 	switch {
 	case issuer == "" && k.Issuer != "" && c.Issuer != k.Issuer:
-		return errClaim("the token is of another issuer: see its claim iss, and the setting auth.issuer")
+		return claimError("the token is of another issuer: see its claim iss, and the setting auth.issuer")
 	case k.Audience != "" && !slices.Contains(c.Audience, k.Audience):
-		return errClaim("the token is for another audience: see its claim aud, and the setting auth.audience")
+		return claimError("the token is for another audience: see its claim aud, and the setting auth.audience")
 	}
 	return c.dates(now)
 }
@@ -270,7 +270,7 @@ var errUnready = errors.New("keys have not been fetched")
 // lookup finds keys by what the token says of itself. That is not verified yet: it only selects among the keys that there are.
 func (v *Verifier) lookup(t *jwt.Token, issuer string, now time.Time) (l lookup, err error) {
 	if _, critical := t.Header["crit"]; critical {
-		return l, errClaim("the token has extensions (crit) that are not known here") // RFC 7515, section 4.1.11
+		return l, claimError("the token has extensions (crit) that are not known here") // RFC 7515, section 4.1.11
 	}
 	id, _ := t.Header["kid"].(string)
 	alg := t.Method.Alg()
@@ -295,14 +295,14 @@ func (v *Verifier) lookup(t *jwt.Token, issuer string, now time.Time) (l lookup,
 		}
 	}
 	if len(l.keys) == 0 {
-		return l, errClaim("no key for the token's algorithm and key id (kid) is known here")
+		return l, claimError("no key for the token's algorithm and key id (kid) is known here")
 	}
 	return l, nil
 }
 
 // explain says why a token was refused, from the parser's error, which must not be shown.
 func (l *lookup) explain(err error, now time.Time) error {
-	claim, isClaim := errors.AsType[errClaim](err)
+	claim, isClaim := errors.AsType[claimError](err)
 	unsigned := errors.Is(err, jwt.ErrTokenSignatureInvalid)
 	if l.source != nil && (unsigned || isClaim) && l.source.renew(now) {
 		return errUnready
@@ -311,9 +311,9 @@ func (l *lookup) explain(err error, now time.Time) error {
 	case isClaim:
 		return claim
 	case unsigned:
-		return errClaim("the token's signature is wrong, or made with a key or algorithm that is not accepted here")
+		return claimError("the token's signature is wrong, or made with a key or algorithm that is not accepted here")
 	case errors.Is(err, jwt.ErrTokenUnverifiable):
-		return errClaim("the token's algorithm is not accepted here")
+		return claimError("the token's algorithm is not accepted here")
 	}
-	return errClaim("the token is not a JSON Web Token, or a claim of it is of another type than it must be")
+	return claimError("the token is not a JSON Web Token, or a claim of it is of another type than it must be")
 }

@@ -66,8 +66,10 @@ func (c *Config) checkAuth(p *Problems) {
 			name string
 			set  bool
 		}{
-			{"auth.audience", c.Auth.Audience != ""}, {"auth.issuer", c.Auth.Issuer != ""},
-			{"auth.anonymous", c.Auth.Anonymous}, {"auth.personal", c.Auth.Personal},
+			{"auth.audience", c.Auth.Audience != ""},
+			{"auth.issuer", c.Auth.Issuer != ""},
+			{"auth.anonymous", c.Auth.Anonymous},
+			{"auth.personal", c.Auth.Personal},
 		} {
 			if s.set {
 				p.addf("%s: it has no meaning without authentication; set auth.secret, auth.keys, auth.jwks or auth.user_header too", s.name)
