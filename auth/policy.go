@@ -139,14 +139,25 @@ func describe(a Action, r Rule) string {
 	case r == Subscriber:
 		return "its subscribers and those with more rights only"
 	}
-	return "users with a token only"
+	return "clients with a user id only"
 }
 
-// PersonalUsers returns who a personal channel belongs to: the users after the last # of its name, with commas between them.
+// PersonalUsers returns who a personal channel belongs to: the users after the # of its name, with commas between them. A name
+// with several # is personal and belongs to nobody: it could mean the user after the last one, or one whose id has a # itself.
 func PersonalUsers(channel string) (users []string, ok bool) {
-	i := strings.LastIndexByte(channel, '#')
-	if i < 0 {
-		return nil, false
+	_, after, ok := strings.Cut(channel, "#")
+	if !ok || strings.Contains(after, "#") {
+		return nil, ok
 	}
-	return strings.Split(channel[i+1:], ","), true
+	return strings.Split(after, ","), true
+}
+
+// PersonalChannel is the channel that belongs to one user alone. There is none for an anonymous one, nor for a user id with a
+// comma or a # in it, which could not be told from several users, or that is too long for the name of a channel.
+func PersonalChannel(user string) (channel string, ok bool) {
+	channel = "#" + user
+	if user == "" || strings.ContainsAny(user, "#,") || proto.CheckChannel(channel) != nil {
+		return "", false
+	}
+	return channel, true
 }

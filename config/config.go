@@ -16,7 +16,7 @@ import (
 // Config is everything that can be set for one node. Default gives the embedded defaults. The table in settings.go
 // gives each field its name, unit and documentation.
 type Config struct {
-	// Listen is the address for clients, pages and metrics. Without authentication it must be a loopback address
+	// Listen is the address for clients, pages and metrics. Without authentication (AuthEnabled) it must be a loopback address
 	// unless Open is set.
 	Listen string
 	// Name is the node's name in welcomes, logs and metrics; it must be unique in the cluster. Empty means the
@@ -43,6 +43,7 @@ type Config struct {
 	// Namespaces say how channels behave, by the part of their name before the first colon.
 	Namespaces Namespaces
 
+	Auth    Auth
 	TLS     TLS
 	Limits  Limits
 	History History

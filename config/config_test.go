@@ -107,7 +107,7 @@ func TestBadFiles(t *testing.T) {
 		{"an unknown class", "namespaces:\n  live:\n    class: liv", `FILE:3: namespaces.live: "liv" is not a class; did you mean live? There are durable and live`},
 		{"a namespace twice", "namespaces:\n  a: {}\n  a: {}", "FILE:3: namespaces.a is set twice, first on line 2; remove one"},
 		{"a key of a namespace twice", "namespaces:\n  a:\n    merge: 1s\n    merge: 2s", "FILE:4: namespaces.a.merge is set twice, first on line 3; remove one"},
-		{"a namespace with a value", "namespaces:\n  live: 50ms", "FILE:2: namespaces.live is a group of settings; put class and merge below it, indented"},
+		{"a namespace with a value", "namespaces:\n  live: 50ms", "FILE:2: namespaces.live is a group of settings; put its keys (class, merge, subscribe, …) below it, indented"},
 		{"a merge without unit", "namespaces: {big: {merge: 5}}", `FILE:1: namespaces.big: "5" is not a duration`},
 		{"a list of namespaces", "namespaces: [live]", "FILE:1: namespaces takes one value, not a list"},
 		{"a switch that is none", "open: perhaps", `FILE:1: open: "perhaps" is neither true nor false`},
@@ -156,7 +156,7 @@ func TestValidate(t *testing.T) {
 		edit func(c *Config)
 		want string // empty: valid
 	}{
-		{"every address needs open", func(c *Config) { c.Listen = "0.0.0.0:8000" }, "listen: 0.0.0.0:8000 can be reached from the network, where anyone may then read and publish without a key; listen on 127.0.0.1:8000, or set open: true (--open) if that is wanted"},
+		{"every address needs open", func(c *Config) { c.Listen = "0.0.0.0:8000" }, "listen: 0.0.0.0:8000 can be reached from the network, where anyone may then read and publish without a key; listen on 127.0.0.1:8000, set up authentication (auth.secret), or set open: true (--open) if that is wanted"},
 		{"no host is every address", func(c *Config) { c.Listen = ":8000" }, "listen: :8000 can be reached from the network"},
 		{"IPv6 every address", func(c *Config) { c.Listen = "[::]:8000" }, "can be reached from the network"},
 		{"a name may point anywhere", func(c *Config) { c.Listen = "example.com:8000" }, "can be reached from the network"},
@@ -202,6 +202,24 @@ func TestValidate(t *testing.T) {
 		{"proxies", func(c *Config) { c.TrustedProxies = []string{"10.0.0.0/8", "::1"} }, ""},
 		{"bad proxy", func(c *Config) { c.TrustedProxies = []string{"proxy"} }, `trusted_proxies: "proxy" is neither an address nor a prefix`},
 		{"log level", func(c *Config) { c.Log.Level = "trace" }, `log.level: "trace" is not a level`},
+		{"authentication allows the network", func(c *Config) { c.Listen, c.Auth.Secrets = ":8000", []string{"0123456789abcdef"} }, ""},
+		{"keys in files are authentication", func(c *Config) { c.Listen, c.Auth.Keys = ":8000", []string{"public.pem"} }, ""},
+		{"fetched keys are authentication", func(c *Config) {
+			c.Listen, c.Auth.JWKS = ":8000", []string{"https://a=https://a/keys?x=1", "me=http://b:80/", "https://c/keys"}
+		}, ""},
+		{"a header is authentication", func(c *Config) {
+			c.Listen, c.Auth.UserHeader, c.TrustedProxies = ":8000", "X-User-Id", []string{"10.0.0.1"}
+		}, ""},
+		{"an audience alone is none", func(c *Config) { c.Auth.Audience = "a" }, "auth.audience: it has no meaning without authentication; set auth.secret"},
+		{"a short secret", func(c *Config) { c.Auth.Secrets = []string{"0123456789abcde"} }, "auth.secret: a secret of 15 bytes can be guessed; give at least 16"},
+		{"an empty secret", func(c *Config) { c.Auth.Secrets = []string{""} }, "auth.secret: a secret of 0 bytes"},
+		{"keys at no URL", func(c *Config) { c.Auth.JWKS = []string{"a=b"} }, `auth.jwks: "a=b" is neither a URL nor ISSUER=URL`},
+		{"keys in a file", func(c *Config) { c.Auth.JWKS = []string{"file:///etc/keys"} }, "auth.jwks: "},
+		{"two sets for everybody", func(c *Config) { c.Auth.JWKS = []string{"https://a/", "https://b/"} }, "auth.jwks: only one URL can be without an issuer"},
+		{"an issuer twice", func(c *Config) { c.Auth.JWKS = []string{"i=https://a/", "i=https://b/"} }, `auth.jwks: the issuer "i" is given twice`},
+		{"a header that nobody is believed", func(c *Config) { c.Auth.UserHeader = "X-User-Id" }, "auth.user_header: nobody is believed; say in trusted_proxies"},
+		{"a header that means something else", func(c *Config) { c.Auth.UserHeader = "Cookie" }, `auth.user_header: "Cookie" cannot be it`},
+		{"a header with a colon", func(c *Config) { c.Auth.UserHeader = "X:" }, `auth.user_header: "X:" cannot be it`},
 		{"log format", func(c *Config) { c.Log.Format = "xml" }, `log.format: "xml" is not a format`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -227,6 +245,10 @@ func TestPrintedSettingsLoadAsTheSame(t *testing.T) {
 		if list := rapid.SliceOf(rapid.String()).Draw(t, "origins"); len(list) > 0 {
 			c.Origins = list
 		}
+		if list := rapid.SliceOf(rapid.String()).Draw(t, "secrets"); len(list) > 0 {
+			c.Auth.Secrets = list
+		}
+		c.Auth.Issuer, c.Auth.Personal = rapid.String().Draw(t, "issuer"), rapid.Bool().Draw(t, "personal")
 		for name, ns := range rapid.MapOf(rapid.String(), rapid.Custom(drawNamespace)).Draw(t, "namespaces") {
 			if c.Namespaces == nil {
 				c.Namespaces = Namespaces{}
@@ -244,12 +266,6 @@ func TestPrintedSettingsLoadAsTheSame(t *testing.T) {
 			t.Fatal(err)
 		}
 		got, err := Load(path, nil, nil)
-		if len(got.Origins) == 0 {
-			got.Origins = nil
-		}
-		if len(got.TrustedProxies) == 0 {
-			got.TrustedProxies = nil
-		}
 		if err != nil || !reflect.DeepEqual(got, c) {
 			t.Fatalf("what is printed must load as the same:\n%s\n got %+v\nwant %+v\nerror %v", b.String(), got, c, err)
 		}
@@ -260,12 +276,22 @@ func drawNamespace(t *rapid.T) Namespace {
 	return Namespace{
 		Class: rapid.SampledFrom([]string{ClassDurable, ClassLive}).Draw(t, "class"),
 		Merge: time.Duration(rapid.Int64Min(0).Draw(t, "merge")),
+
+		Subscribe: rapid.SampledFrom(append([]string{""}, Rules...)).Draw(t, "subscribe"),
+		Publish:   rapid.SampledFrom(append([]string{""}, Rules...)).Draw(t, "publish"),
+		History:   rapid.SampledFrom(append([]string{""}, Rules...)).Draw(t, "history"),
+		Presence:  rapid.SampledFrom(append([]string{""}, Rules...)).Draw(t, "presence"),
+		JoinLeave: rapid.Bool().Draw(t, "join_leave"),
+		Pattern:   rapid.SampledFrom([]string{"", "[a-z]{1,3}", `a";'\,`, " x ", "日本", "yes", "#"}).Draw(t, "pattern"),
+		Count:     rapid.Int64Min(0).Draw(t, "count"),
+		Age:       time.Duration(rapid.Int64Min(0).Draw(t, "age")),
 	}
 }
 
 func TestPrintMasksPasswords(t *testing.T) {
 	c := Default()
 	c.Journal, c.Broker = "postgres://ann:s3cret@h/d?sslpassword=s3cret", "redis://:s3cret@h:6379"
+	c.Auth.Secrets, c.Auth.JWKS = []string{"a s3cret", "another s3cret"}, []string{"https://a=https://ann:s3cret@h/keys?token=s3cret"}
 	var masked, shown bytes.Buffer
 	if err := c.Print(&masked, false); err != nil {
 		t.Fatal(err)
@@ -276,7 +302,7 @@ func TestPrintMasksPasswords(t *testing.T) {
 	if err := c.Print(&shown, true); err != nil {
 		t.Fatal(err)
 	}
-	if strings.Count(shown.String(), "s3cret") != 3 {
+	if strings.Count(shown.String(), "s3cret") != 7 {
 		t.Errorf("with showSecrets passwords are shown:\n%s", shown.String())
 	}
 }
@@ -397,6 +423,7 @@ func FuzzValues(f *testing.F) {
 	f.Add("1d12h")
 	f.Add("64KiB")
 	f.Add("live:class=live,merge=50ms;big:merge=200ms")
+	f.Add(`a:pattern="x{1,3};",subscribe=user,age=1d;b:join_leave=true,count=5`)
 	f.Add("postgres://u:p@h/d")
 	f.Fuzz(func(t *testing.T, text string) {
 		if d, err := ParseDuration(text); err == nil {

@@ -190,7 +190,7 @@ func (r *fileReader) entry(key string, k, v *yaml.Node) {
 }
 
 func (r *fileReader) list(s *Setting, n *yaml.Node) {
-	items := []string{}
+	var items []string
 	for _, item := range n.Content {
 		if item.Kind != yaml.ScalarNode || empty(item) {
 			r.problem(item, "%s: every item of the list must be one value", s.Name)
@@ -219,7 +219,7 @@ func (r *fileReader) namespaces(key string, into *Namespaces, n *yaml.Node) {
 		switch {
 		case empty(v):
 		case v.Kind != yaml.MappingNode:
-			r.problem(v, "%s.%s is a group of settings; put class and merge below it, indented", key, clip(name))
+			r.problem(v, "%s.%s is a group of settings; put its keys (class, merge, subscribe, …) below it, indented", key, clip(name))
 		default:
 			r.namespace(key+"."+clip(name), name, into, v)
 		}

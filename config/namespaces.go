@@ -3,7 +3,9 @@ package config
 import (
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -24,8 +26,15 @@ const DefaultNamespace = "default"
 // MaxMerge is the largest value of Namespace.Merge.
 const MaxMerge = 10 * time.Second
 
-// maxNamespaceName bounds the name of a namespace, in bytes.
-const maxNamespaceName = 64
+const (
+	// maxNamespaceName bounds the name of a namespace, in bytes.
+	maxNamespaceName = 64
+	// maxPattern bounds Namespace.Pattern, in bytes.
+	maxPattern = 1000
+)
+
+// Rules are the words for who may do something: package auth says what they mean.
+var Rules = []string{"nobody", "subscriber", "user", "anyone"}
 
 // Namespace says how the channels of a namespace behave: those whose name begins with the namespace's and a colon.
 type Namespace struct {
@@ -33,31 +42,122 @@ type Namespace struct {
 	Class string
 	// Merge is how long a message may wait for others while the channel is busy, 0 to MaxMerge; 0 means not at all.
 	Merge time.Duration
+	// Subscribe, Publish, History and Presence say who may; each is one of Rules, or empty for what holds without.
+	Subscribe, Publish, History, Presence string
+	// JoinLeave tells members of others that come and go.
+	JoinLeave bool
+	// Pattern is the regular expression that the whole name after the colon must match; empty for any. See CompilePattern.
+	Pattern string
+	// Count and Age are what the namespace's channels keep; 0 means History.Count and History.Age.
+	Count int64
+	Age   time.Duration
 }
 
 // Namespaces are the namespaces by name.
 type Namespaces map[string]Namespace
 
-var namespaceKeys = []string{"class", "merge"}
+// CompilePattern makes the pattern of a namespace, which must match as a whole.
+func CompilePattern(text string) (*regexp.Regexp, error) {
+	// Alone first: an unbalanced bracket would otherwise match those that anchor it.
+	if _, err := regexp.Compile(text); err != nil {
+		return nil, err
+	}
+	return regexp.Compile(`\A(?:` + text + `)\z`)
+}
+
+// namespaceKey is one key of a namespace: how it is read and written. Which are always written, the others only when they are set.
+type namespaceKey struct {
+	name   string
+	always bool
+	field  func(ns *Namespace) any
+}
+
+// className and ruleName are the types of fields whose values are words of a list.
+type (
+	className struct{ text *string }
+	ruleName  struct{ text *string }
+)
+
+var namespaceKeys = []namespaceKey{
+	{"class", true, func(ns *Namespace) any { return className{&ns.Class} }},
+	{"merge", true, func(ns *Namespace) any { return &ns.Merge }},
+	{"subscribe", false, func(ns *Namespace) any { return ruleName{&ns.Subscribe} }},
+	{"publish", false, func(ns *Namespace) any { return ruleName{&ns.Publish} }},
+	{"history", false, func(ns *Namespace) any { return ruleName{&ns.History} }},
+	{"presence", false, func(ns *Namespace) any { return ruleName{&ns.Presence} }},
+	{"join_leave", false, func(ns *Namespace) any { return &ns.JoinLeave }},
+	{"pattern", false, func(ns *Namespace) any { return &ns.Pattern }},
+	{"count", false, func(ns *Namespace) any { return &ns.Count }},
+	{"age", false, func(ns *Namespace) any { return &ns.Age }},
+}
 
 // set reads one key of the namespace called name, which is taken into the list if need be.
 func (n *Namespaces) set(name, key, value string) error {
 	ns := n.take(name)
-	var err error
-	switch key {
-	case "class":
-		if value != ClassDurable && value != ClassLive {
-			return fmt.Errorf("%q is not a class; did you mean %s? There are %s and %s",
-				clip(value), nearestOf(value, ClassDurable, ClassLive), ClassDurable, ClassLive)
+	i := slices.IndexFunc(namespaceKeys, func(k namespaceKey) bool { return k.name == key })
+	if i < 0 {
+		var names []string
+		for _, k := range namespaceKeys {
+			names = append(names, k.name)
 		}
-		ns.Class = value
-	case "merge":
-		ns.Merge, err = ParseDuration(value)
-	default:
-		return fmt.Errorf("unknown key %q; did you mean %s?", clip(key), nearestOf(key, namespaceKeys...))
+		return fmt.Errorf("unknown key %q; did you mean %s?", clip(key), nearestOf(key, names...))
+	}
+	if err := namespaceKeys[i].set(&ns, value); err != nil {
+		return err
 	}
 	(*n)[name] = ns
+	return nil
+}
+
+func (k *namespaceKey) set(ns *Namespace, text string) (err error) {
+	switch p := k.field(ns).(type) {
+	case className:
+		if text != ClassDurable && text != ClassLive {
+			return fmt.Errorf("%q is not a class; did you mean %s? There are %s and %s",
+				clip(text), nearestOf(text, ClassDurable, ClassLive), ClassDurable, ClassLive)
+		}
+		*p.text = text
+	case ruleName:
+		if !slices.Contains(Rules, text) {
+			return fmt.Errorf("%s: %q says not who may; did you mean %s? There are %s",
+				k.name, clip(text), nearestOf(text, Rules...), strings.Join(Rules, ", "))
+		}
+		*p.text = text
+	case *string:
+		*p = text
+	case *bool:
+		*p, err = parseSwitch(text)
+	case *int64:
+		*p, err = parseCount[int64](text)
+	case *time.Duration:
+		*p, err = ParseDuration(text)
+	}
 	return err
+}
+
+// format gives the key's value; shown says whether it is written at all.
+func (k *namespaceKey) format(ns *Namespace) (text string, shown bool) {
+	switch p := k.field(ns).(type) {
+	case className:
+		text = *p.text
+	case ruleName:
+		text = *p.text
+	case *string:
+		text = *p
+	case *bool:
+		if *p {
+			text = formatSwitch(*p)
+		}
+	case *int64:
+		if *p != 0 {
+			text = formatCount(*p)
+		}
+	case *time.Duration:
+		if *p != 0 || k.always {
+			text = FormatDuration(*p)
+		}
+	}
+	return text, k.always || text != ""
 }
 
 // take returns the namespace called name, with defaults if it is new.
@@ -74,7 +174,7 @@ func (n *Namespaces) take(name string) Namespace {
 // parseNamespaces reads "live:class=live,merge=50ms;big:merge=200ms".
 func parseNamespaces(text string) (Namespaces, error) {
 	var n Namespaces
-	for entry := range strings.SplitSeq(text, ";") {
+	for _, entry := range splitOutside(text, ';') {
 		if entry = strings.TrimSpace(entry); entry == "" {
 			continue
 		}
@@ -93,12 +193,12 @@ func parseNamespaces(text string) (Namespaces, error) {
 
 func (n *Namespaces) parseKeys(name, text string) error {
 	seen := map[string]bool{}
-	for pair := range strings.SplitSeq(text, ",") {
+	for _, pair := range splitOutside(text, ',') {
 		if pair = strings.TrimSpace(pair); pair == "" {
 			continue
 		}
 		key, value, ok := strings.Cut(pair, "=")
-		key = strings.TrimSpace(key)
+		key, value = strings.TrimSpace(key), strings.TrimSpace(value)
 		switch {
 		case !ok:
 			return fmt.Errorf("%q has no value; write it like live:class=live,merge=50ms;big:merge=200ms", clip(pair))
@@ -106,11 +206,35 @@ func (n *Namespaces) parseKeys(name, text string) error {
 			return fmt.Errorf("%s of the namespace %q is given twice; keep one", clip(key), clip(name))
 		}
 		seen[key] = true
-		if err := n.set(name, key, strings.TrimSpace(value)); err != nil {
+		if strings.HasPrefix(value, `"`) {
+			text, err := strconv.Unquote(value)
+			if err != nil {
+				return fmt.Errorf("%s: %s of %s is no text in double quotes", clip(name), clip(value), clip(key))
+			}
+			value = text
+		}
+		if err := n.set(name, key, value); err != nil {
 			return fmt.Errorf("%s: %w", clip(name), err)
 		}
 	}
 	return nil
+}
+
+// splitOutside divides a text at the separators that do not stand in a value in double quotes. Such a value begins after "=", so
+// that a quote elsewhere is nothing special; in it a backslash makes the next byte ordinary.
+func splitOutside(text string, separator byte) (parts []string) {
+	start, quoted := 0, false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted && strings.HasSuffix(strings.TrimRight(text[start:i], " \t\r\n"), "=")
+		case c == separator && !quoted:
+			parts, start = append(parts, text[start:i]), i+1
+		}
+	}
+	return append(parts, text[start:])
 }
 
 // format writes the namespaces, sorted by name, so that parseNamespaces reads the same back.
@@ -118,7 +242,18 @@ func (n Namespaces) format() string {
 	var entries []string
 	for _, name := range slices.Sorted(maps.Keys(n)) {
 		ns := n[name]
-		entries = append(entries, fmt.Sprintf("%s:class=%s,merge=%s", name, ns.Class, FormatDuration(ns.Merge)))
+		var pairs []string
+		for _, k := range namespaceKeys {
+			text, shown := k.format(&ns)
+			if !shown {
+				continue
+			}
+			if strings.ContainsAny(text, "\",;\\") || strings.TrimSpace(text) != text || !strconv.CanBackquote(text) {
+				text = strconv.Quote(text)
+			}
+			pairs = append(pairs, k.name+"="+text)
+		}
+		entries = append(entries, name+":"+strings.Join(pairs, ","))
 	}
 	return strings.Join(entries, ";")
 }
@@ -136,9 +271,12 @@ func (n Namespaces) yaml() yaml.Node {
 	}
 	for _, name := range slices.Sorted(maps.Keys(n)) {
 		ns := n[name]
-		entry := &yaml.Node{Kind: yaml.MappingNode, Style: yaml.FlowStyle, Content: []*yaml.Node{
-			scalar("class"), scalar(ns.Class), scalar("merge"), scalar(FormatDuration(ns.Merge)),
-		}}
+		entry := &yaml.Node{Kind: yaml.MappingNode, Style: yaml.FlowStyle}
+		for _, k := range namespaceKeys {
+			if text, shown := k.format(&ns); shown {
+				entry.Content = append(entry.Content, scalar(k.name), scalar(text))
+			}
+		}
 		root.Content = append(root.Content, scalar(name), entry)
 	}
 	return root
@@ -146,12 +284,18 @@ func (n Namespaces) yaml() yaml.Node {
 
 func (n Namespaces) check(p *Problems) {
 	for _, name := range slices.Sorted(maps.Keys(n)) {
+		ns, key := n[name], "namespaces."+clip(name)
 		if !namespaceName(name) {
 			p.addf("namespaces: %q cannot name a namespace; give 1 to %d letters, digits, dots, dashes and underscores", clip(name), maxNamespaceName)
 		}
-		if m := n[name].Merge; m < 0 || m > MaxMerge {
-			p.addf("namespaces.%s.merge: %s is out of bounds; give 0s to %s", clip(name), FormatDuration(m), FormatDuration(MaxMerge))
+		if ns.Merge < 0 || ns.Merge > MaxMerge {
+			p.addf("%s.merge: %s is out of bounds; give 0s to %s", key, FormatDuration(ns.Merge), FormatDuration(MaxMerge))
 		}
+		if _, err := CompilePattern(ns.Pattern); err != nil || len(ns.Pattern) > maxPattern {
+			p.addf("%s.pattern: %q is not a regular expression (RE2) of at most %d bytes", key, clip(ns.Pattern), maxPattern)
+		}
+		notNegative(p, key+".count", ns.Count)
+		atLeast(p, key+".age", ns.Age, 0)
 	}
 }
 

@@ -11,10 +11,13 @@ import (
 
 var secretParameter = regexp.MustCompile(`(?i)([?&][^=&#]*(?:password|secret|token)[^=&#]*=)[^&#]*`)
 
+// masked stands for what is hidden.
+const masked = "****"
+
 // Mask replaces the password in a URL, and parameters whose names say that they are secret, by stars. It works on text
 // that is no valid URL too, where it rather hides too much.
 func Mask(text string) string {
-	text = secretParameter.ReplaceAllString(text, "${1}****")
+	text = secretParameter.ReplaceAllString(text, "${1}"+masked)
 	start := strings.Index(text, "://")
 	at := strings.LastIndexByte(text, '@')
 	if start < 0 || at < start {
@@ -25,11 +28,11 @@ func Mask(text string) string {
 	if colon < 0 {
 		return text
 	}
-	return text[:start+colon+1] + "****" + text[at:]
+	return text[:start+colon+1] + masked + text[at:]
 }
 
-// Print writes the settings as a file that Load reads, each with a comment that says what it means. Passwords in URLs
-// are masked unless showSecrets.
+// Print writes the settings as a file that Load reads, each with a comment that says what it means. Secrets, and passwords in
+// URLs, are masked unless showSecrets.
 func (c *Config) Print(w io.Writer, showSecrets bool) error {
 	var b strings.Builder
 	group := ""
@@ -63,12 +66,16 @@ func (c *Config) Print(w io.Writer, showSecrets bool) error {
 // yaml writes the setting's value as it stands behind its key.
 func (s *Setting) yaml(c *Config, showSecrets bool) (string, error) {
 	n := yaml.Node{Kind: yaml.ScalarNode}
+	show := s.secret.show
+	if showSecrets {
+		show = public.show
+	}
 	switch p := s.field(c).(type) {
 	case *[]string:
 		n = yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle}
 		for _, item := range *p {
 			var v yaml.Node
-			v.SetString(item)
+			v.SetString(show(item))
 			// A folded or literal block cannot stand inside a flow list.
 			v.Style = yaml.DoubleQuotedStyle
 			n.Content = append(n.Content, &v)
@@ -76,10 +83,7 @@ func (s *Setting) yaml(c *Config, showSecrets bool) (string, error) {
 	case *Namespaces:
 		n = p.yaml()
 	case *string:
-		text := *p
-		if s.secret && !showSecrets {
-			text = Mask(text)
-		}
+		text := show(*p)
 		n.SetString(text)
 		if strings.ContainsAny(text, "\r\n") {
 			n.Style = yaml.DoubleQuotedStyle

@@ -16,10 +16,33 @@ type Setting struct {
 	// Doc is the whole meaning: unit, what 0 and empty mean, what it costs, why the default is what it is.
 	Doc string
 
-	// secret says that the value is a URL whose password must not be shown.
-	secret bool
+	// secret says what of the value must not be shown.
+	secret secrecy
 	// field points at the setting's place in c. Its type decides how values are read.
 	field func(c *Config) any
+}
+
+// secrecy is what of a value is a secret.
+type secrecy uint8
+
+const (
+	// public values are shown.
+	public secrecy = iota
+	// urlSecret is a URL with a password in it, which Mask hides.
+	urlSecret
+	// wholeSecret is hidden as a whole.
+	wholeSecret
+)
+
+// show gives a value, or an item of a list, as it may be shown.
+func (s secrecy) show(text string) string {
+	switch {
+	case s == urlSecret:
+		return Mask(text)
+	case s == wholeSecret && text != "":
+		return masked
+	}
+	return text
 }
 
 // Env is the environment variable of the setting: limits.message is BARRAGE_LIMITS_MESSAGE.
@@ -70,8 +93,8 @@ func isGroup(name string) bool {
 var settings = []Setting{
 	{
 		Name: "listen", Hint: "ADDR", Summary: "address for clients, pages and metrics",
-		Doc: "The address (host:port) for clients, pages and metrics. Without authentication anyone who can connect may " +
-			"read and publish, so other than loopback addresses need open: true. Port 0 takes a free port.",
+		Doc: "The address (host:port) for clients, pages and metrics. Without authentication (see auth.secret) anyone who can " +
+			"connect may read and publish, so other than loopback addresses need open: true. Port 0 takes a free port.",
 		field: func(c *Config) any { return &c.Listen },
 	}, {
 		Name: "name", Hint: "NODE", Summary: "name of this node, unique in the cluster (default: host name and a random suffix)",
@@ -86,13 +109,13 @@ var settings = []Setting{
 		Name: "journal", Hint: "URL", Summary: "memory:, sqlite:PATH or postgres://… (default: sqlite: in the data folder)",
 		Doc: "Where messages are stored: memory: (gone when the node stops), sqlite:PATH (one node) or postgres://… (clusters). " +
 			"Empty means sqlite:DATA/journal.db.",
-		secret: true,
+		secret: urlSecret,
 		field:  func(c *Config) any { return &c.Journal },
 	}, {
 		Name: "broker", Hint: "URL", Summary: "local:, redis://…, redis-sentinel://… or redis-cluster://…",
 		Doc: "How nodes hear of each other's messages at once: local: (this node is alone), redis://…, redis-sentinel://… or " +
 			"redis-cluster://…. All but local: need a journal that the nodes share.",
-		secret: true,
+		secret: urlSecret,
 		field:  func(c *Config) any { return &c.Broker },
 	}, {
 		Name: "engine", Hint: "NAME", Summary: "auto or portable",
@@ -101,8 +124,8 @@ var settings = []Setting{
 		field: func(c *Config) any { return &c.Engine },
 	}, {
 		Name: "open", Summary: "allow listening on the network without authentication",
-		Doc: "Allows listening on other than loopback addresses although anyone who can connect may read and publish. " +
-			"Set it behind a proxy that decides who may connect, or where everyone may.",
+		Doc: "Allows listening on other than loopback addresses although anyone who can connect may read and publish. With " +
+			"authentication it is not needed. Set it behind a proxy that decides who may connect, or where everyone may.",
 		field: func(c *Config) any { return &c.Open },
 	}, {
 		Name: "origins", Hint: "LIST", Summary: "origins besides the node's own whose pages may connect; * allows all",
@@ -130,12 +153,67 @@ var settings = []Setting{
 		Doc: "How channels behave, by the part of their name before the first colon: a channel NAME:REST belongs to the namespace " +
 			"NAME when that is in this list, and every other channel to the one called default, which may be in the list too. In the " +
 			"file it is a mapping of names to {class: …, merge: …}; in the environment and in flags one text, with semicolons between " +
-			"namespaces. class is durable (every message is stored before it is acknowledged, the default) or live (nothing is stored, " +
+			"namespaces, where a value with a comma, a semicolon or a quote in it stands in double quotes. class is durable (every message " +
+			"is stored before it is acknowledged, the default) or live (nothing is stored, " +
 			"each message is delivered at most once, and a reader that is too slow skips ahead). merge, 0s to 10s, is how long a message " +
 			"may wait for others while the channel is busy, so that they go out together: in a channel with very many members the number " +
-			"of writes costs, not that of messages. A quiet channel never waits. The default is 0s: never. All nodes of a cluster need " +
-			"the same namespaces.",
+			"of writes costs, not that of messages. A quiet channel never waits. The default is 0s: never. " +
+			"subscribe, publish, history and presence say who may do so: nobody (but the server API; who has a subscription token for a " +
+			"channel, or whose personal channel it is, may subscribe all the same), subscriber (who is subscribed to the channel), user " +
+			"(everyone with a user id, and subscribers) or anyone. What is not given is, with authentication, nobody, and subscriber for " +
+			"history; without authentication it is anyone. join_leave (true or false, the default) tells members of others that come and go. " +
+			"pattern is a regular expression (RE2) that the whole name after the colon must match. " +
+			"count and age are history.count and history.age for the channels of this namespace; 0, the default, means those. " +
+			"All nodes of a cluster need the same namespaces.",
 		field: func(c *Config) any { return &c.Namespaces },
+	}, {
+		Name: "auth.secret", Hint: "LIST", Summary: "secrets of tokens signed with HMAC (HS256, HS384, HS512)",
+		Doc: "The secrets of tokens that are signed with HMAC (HS256, HS384, HS512), at least 16 bytes each; barrage token secret makes " +
+			"one. Tokens made with any of them are accepted, so that a secret can be replaced: add the new one, let what mints tokens use " +
+			"it, and remove the old one when its tokens have expired. A secret with a comma in it must be written as an item of a list in the " +
+			"file. Other users of a machine can see flags: give secrets in the file or in the environment. With this, auth.keys, auth.jwks " +
+			"or auth.user_header there is authentication: what a namespace does not open is closed (docs/security.md), and the node may " +
+			"listen on the network.",
+		secret: wholeSecret,
+		field:  func(c *Config) any { return &c.Auth.Secrets },
+	}, {
+		Name: "auth.keys", Hint: "LIST", Summary: "PEM files with public keys of tokens (RS, PS, ES, EdDSA)",
+		Doc: "The paths of PEM files with the public keys, or certificates, of tokens that are signed with RSA (RS256 to PS512, 2048 bits or " +
+			"more), EC (ES256, ES384, ES512) or Ed25519 (EdDSA). A file may hold several keys. The files are looked at every few seconds; one " +
+			"that cannot be used leaves its keys from before in use.",
+		field: func(c *Config) any { return &c.Auth.Keys },
+	}, {
+		Name: "auth.jwks", Hint: "LIST", Summary: "ISSUER=URL or URL of JSON Web Key Sets with keys of tokens",
+		Doc: "Where the keys of tokens are fetched, as JSON Web Key Sets: ISSUER=URL for tokens whose claim iss is ISSUER, which must then be " +
+			"signed with one of these keys and no other; or, at most once, a URL alone for all other tokens. The keys are fetched at the start " +
+			"and every 10 minutes, and at most every 10 seconds when a token names a key that is not there. While they have not arrived, their " +
+			"tokens are answered with a temporary error. Use https: over http everybody on the way can put keys of their own there.",
+		secret: urlSecret,
+		field:  func(c *Config) any { return &c.Auth.JWKS },
+	}, {
+		Name: "auth.audience", Hint: "NAME", Summary: "what tokens must have in their claim aud",
+		Doc:   "What must be in a token's claim aud. Empty means that the claim is not looked at.",
+		field: func(c *Config) any { return &c.Auth.Audience },
+	}, {
+		Name: "auth.issuer", Hint: "NAME", Summary: "what tokens must have as their claim iss",
+		Doc:   "What must be a token's claim iss, unless it is an issuer of auth.jwks. Empty means that the claim only selects among those.",
+		field: func(c *Config) any { return &c.Auth.Issuer },
+	}, {
+		Name: "auth.anonymous", Summary: "let clients without a token connect",
+		Doc: "Lets clients without a token connect although there is authentication. They may do what namespaces allow to anyone. " +
+			"A token that is wrong is refused all the same.",
+		field: func(c *Config) any { return &c.Auth.Anonymous },
+	}, {
+		Name: "auth.user_header", Hint: "NAME", Summary: "header in which a proxy of trusted_proxies tells the user id",
+		Doc: "The name of the header of the handshake, such as X-User-Id, in which a proxy that has authenticated the client tells its user " +
+			"id. Only the proxies in trusted_proxies are believed, which must be set; from others the header is ignored. The proxy must remove " +
+			"the header when a client has sent it.",
+		field: func(c *Config) any { return &c.Auth.UserHeader },
+	}, {
+		Name: "auth.personal", Summary: "subscribe each Centrifuge client with a user id to its channel #USER",
+		Doc: "Subscribes each client of the Centrifuge protocol that has a user id to its personal channel #USER when it connects, without it " +
+			"asking. A user id with # or a comma in it has no personal channel.",
+		field: func(c *Config) any { return &c.Auth.Personal },
 	}, {
 		Name: "tls.cert", Hint: "FILE", Summary: "certificate chain in PEM: clients, pages and metrics are served over TLS",
 		Doc: "The path of a PEM file with the server's certificate, followed by those between it and its authority. With it " +

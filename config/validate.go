@@ -21,6 +21,7 @@ func (c *Config) Validate() error {
 	c.checkProxies(&p)
 	c.checkCompression(&p)
 	c.Namespaces.check(&p)
+	c.checkAuth(&p)
 	c.checkTLS(&p)
 	c.checkLimits(&p)
 	c.checkHistory(&p)
@@ -41,9 +42,9 @@ func (c *Config) checkListen(p *Problems) {
 		p.addf("listen: %q is not a host; give an IP address or a name", clip(host))
 		return
 	}
-	if !c.Open && !loopback(host) {
+	if !c.Open && !c.AuthEnabled() && !loopback(host) {
 		p.addf("listen: %s can be reached from the network, where anyone may then read and publish without a key; "+
-			"listen on 127.0.0.1:%s, or set open: true (--open) if that is wanted", clip(c.Listen), clip(port))
+			"listen on 127.0.0.1:%s, set up authentication (auth.secret), or set open: true (--open) if that is wanted", clip(c.Listen), clip(port))
 	}
 }
 

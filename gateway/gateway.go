@@ -25,6 +25,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"barrage/auth"
 	"barrage/engine"
 	"barrage/fanout"
 	"barrage/proto"
@@ -53,6 +54,10 @@ type Options struct {
 	Origins []string
 	// TrustedProxies are the peers whose X-Forwarded-For is believed.
 	TrustedProxies []netip.Prefix
+	// Policy says who may do what; nil allows everything to everyone.
+	Policy *auth.Policy
+	// Tokens verifies tokens; nil means that there is no authentication.
+	Tokens auth.Tokens
 	// Echo opens /echo, which gives back what it is sent: for suites that test RFC 6455, not for the public.
 	Echo bool
 	// TLS makes Listen serve TLS; nil means that it does not.
@@ -100,7 +105,7 @@ func New(o Options) *Gateway {
 	}
 	g := &Gateway{
 		Options: o, rules: [2]ws.Rules{{MaxMessage: o.MaxMessage}, {MaxMessage: o.MaxMessage, Deflate: true}},
-		server: session.Server{Node: o.Node, Backend: o.Backend, Compression: o.Compression}, began: time.Now(),
+		server: session.Server{Node: o.Node, Backend: o.Backend, Compression: o.Compression, Policy: o.Policy, Tokens: o.Tokens}, began: time.Now(),
 		perAddr: map[netip.Addr]int{}, empty: make(chan struct{}),
 	}
 	g.engine = engine.NewPortable(g.engineOptions())

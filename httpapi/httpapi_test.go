@@ -27,6 +27,7 @@ import (
 	"github.com/prometheus/common/model"
 	"go.uber.org/goleak"
 
+	"barrage/auth"
 	"barrage/broker"
 	"barrage/broker/local"
 	"barrage/gateway"
@@ -296,7 +297,8 @@ func TestThePageOfMetricsIsComplete(t *testing.T) {
 	}
 	var want []string
 	w := start(t)
-	metrics.Certificate(w.registry, certificate(t)) // which a node without TLS does not have
+	metrics.Certificate(w.registry, certificate(t))     // which a node without TLS does not have
+	metrics.Tokens(w.registry, new(auth.VerifierStats)) // nor one without authentication
 	for name, f := range w.families() {
 		if strings.HasPrefix(name, "barrage_") {
 			want = append(want, fmt.Sprintf("| `%s` | %s | %s |", name, strings.ToLower(f.GetType().String()), f.GetHelp()))

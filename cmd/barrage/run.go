@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"barrage/auth"
 	"barrage/broker"
 	brokeropen "barrage/broker/open"
 	"barrage/channel"
@@ -38,6 +39,8 @@ type server struct {
 	journal journal.Journal
 	node    *node.Node
 	keys    *keypair.Pair // nil without TLS
+	policy  *auth.Policy
+	tokens  *auth.Verifier // nil without authentication
 	gateway *gateway.Gateway
 	api     *httpapi.API
 	http    *http.Server
@@ -58,6 +61,11 @@ func runServe(ctx context.Context, cfg config.Config, out io.Writer, log *slog.L
 		}
 		go s.keys.Watch(ctx, keysInterval)
 	}
+	stop, err := s.identify(ctx)
+	if err != nil {
+		return err
+	}
+	defer stop()
 	if err := s.open(ctx); err != nil {
 		return err
 	}
@@ -76,6 +84,32 @@ func runServe(ctx context.Context, cfg config.Config, out io.Writer, log *slog.L
 		s.log.Info("shutting down", "connections", s.gateway.Connections(), "drain", cfg.Limits.Drain)
 	}
 	return errors.Join(err, s.close())
+}
+
+// identify prepares to tell who clients are and what they may do. Keys of tokens are fetched and renewed until stop is called.
+func (s *server) identify(ctx context.Context) (stop func(), err error) {
+	if s.policy, err = newPolicy(&s.cfg); err != nil {
+		return nil, err
+	}
+	if s.tokens, err = newTokens(&s.cfg, s.log); err != nil || s.tokens == nil {
+		return func() {}, err
+	}
+	// Clients are let go after ctx has ended, and may show tokens until they are.
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	ended := make(chan struct{})
+	go func() {
+		s.tokens.Run(ctx)
+		close(ended)
+	}()
+	return func() { cancel(); <-ended }, nil
+}
+
+// verifier is nil without authentication.
+func (s *server) verifier() auth.Tokens {
+	if s.tokens == nil {
+		return nil
+	}
+	return s.tokens
 }
 
 // keysInterval is how often the files of the certificate are looked at.
@@ -156,11 +190,14 @@ func (s *server) open(ctx context.Context) error {
 		Compression: compression, MaxMessage: limits.Message, MaxConnections: limits.Connections, MaxPerAddress: limits.ConnectionsPerAddress,
 		Ping: limits.Ping, Pong: limits.Pong, Write: limits.Write,
 		Origins: s.cfg.Origins, TrustedProxies: prefixes(s.cfg.TrustedProxies), TLS: s.tlsConfig(),
-		Echo: s.cfg.DebugEndpoints,
+		Policy: s.policy, Tokens: s.verifier(), Echo: s.cfg.DebugEndpoints,
 	})
 	registry := metrics.New(n, s.gateway, appends)
 	if s.keys != nil {
 		metrics.Certificate(registry, s.keys)
+	}
+	if s.tokens != nil {
+		metrics.Tokens(registry, &s.tokens.Stats)
 	}
 	s.api = httpapi.New(n, registry)
 	s.http = &http.Server{

@@ -2,7 +2,11 @@ package main
 
 import (
 	"bytes"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"os"
 	"os/exec"
@@ -32,10 +36,30 @@ func TestScripts(t *testing.T) {
 			e.Values[nodeKey{}] = node
 			e.Setenv("URL", url)
 			e.Setenv("SMALL", small)
-			return nil
+			return writeKeys(e.WorkDir)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exitcode": exitCode, "field": field, "members": members},
 	})
+}
+
+// writeKeys makes a pair of keys for tokens: private.pem and public.pem.
+func writeKeys(dir string) error {
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return err
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		return err
+	}
+	open, err := x509.MarshalPKIXPublicKey(public)
+	if err != nil {
+		return err
+	}
+	return errors.Join(
+		os.WriteFile(filepath.Join(dir, "private.pem"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}), 0o600),
+		os.WriteFile(filepath.Join(dir, "public.pem"), pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: open}), 0o600),
+	)
 }
 
 // exitCode runs barrage and demands an exit code: exitcode CODE ARGS…. Its output is what stdout and stderr then look at.

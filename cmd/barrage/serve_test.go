@@ -413,3 +413,20 @@ func TestServeOpensItsDebugEndpointsOnRequest(t *testing.T) {
 		}
 	}
 }
+
+// A node starts although the keys of an issuer cannot be fetched, and goes on trying.
+func TestServeWithAuthentication(t *testing.T) {
+	t.Parallel()
+	config := filepath.Join(t.TempDir(), "barrage.yaml")
+	if err := os.WriteFile(config, []byte("journal: 'memory:'\nauth:\n  secret: [a-secret-of-tests]\n  jwks: [me=http://127.0.0.1:1/keys]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := serve(t, "--config", config, "--data", t.TempDir())
+	if _, body := s.get("/metrics"); !strings.Contains(body, "\nbarrage_tokens_refused_total 0\n") {
+		t.Error("with authentication there are metrics of tokens")
+	}
+	s.stop()
+	if out := s.hello + s.stderr.String(); strings.Contains(out, "a-secret-of-tests") {
+		t.Errorf("a secret is never told:\n%s", out)
+	}
+}

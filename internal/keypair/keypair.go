@@ -111,8 +111,8 @@ func (p *Pair) Expires() time.Time { return p.current.Load().Leaf.NotAfter }
 
 // load reads the pair. The state is right whatever the error is.
 func (p *Pair) load() (*tls.Certificate, state, error) {
-	cert, certErr := read(p.certFile)
-	key, keyErr := read(p.keyFile)
+	cert, certErr := Read(p.certFile)
+	key, keyErr := Read(p.keyFile)
 	h := sha256.New()
 	for _, part := range []string{string(cert), text(certErr), string(key), text(keyErr)} {
 		fmt.Fprintf(h, "%d:%s", len(part), part)
@@ -135,7 +135,8 @@ func text(err error) string {
 	return err.Error()
 }
 
-func read(path string) ([]byte, error) {
+// Read reads a PEM file of at most 1 MiB. The error says what to do.
+func Read(path string) ([]byte, error) {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
