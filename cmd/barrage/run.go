@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -251,9 +252,17 @@ func namespaces(settings config.Namespaces) channel.Namespaces {
 	return out
 }
 
-// retention is what channels keep, as the settings say. A namespace of its own here is what goes into Named.
+// retention is what channels keep, as the settings say. What a namespace leaves open holds as for all others.
 func retention(c config.Config) journal.Policy {
-	return journal.Policy{Default: journal.Retention{Count: c.History.Count, Age: c.History.Age}}
+	all := journal.Retention{Count: c.History.Count, Age: c.History.Age}
+	p := journal.Policy{Default: all, Named: map[string]journal.Retention{}}
+	for name, ns := range c.Namespaces {
+		r := journal.Retention{Count: cmp.Or(ns.Count, all.Count), Age: cmp.Or(ns.Age, all.Age)}
+		if p.Named[name] = r; name == config.DefaultNamespace {
+			p.Default = r
+		}
+	}
+	return p
 }
 
 func prefixes(list []string) (out []netip.Prefix) {
