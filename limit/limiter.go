@@ -8,13 +8,18 @@ import (
 	"barrage/proto"
 )
 
-// Usage tells what other nodes report of users and channels. Its methods must not block.
+// Usage is what users use on all nodes. It is told what they use here, and tells what is reported of the others. Its methods must
+// not block and may be called from any goroutine.
 type Usage interface {
-	// UserConnections is how many connections a user has on other nodes.
-	UserConnections(user string) int
-	// UserPublishes and ChannelPublishes are how many publishes a second there are on other nodes.
-	UserPublishes(user string) float64
-	ChannelPublishes(channel string) float64
+	// Add counts n publishes of a user here.
+	Add(user string, n int)
+	// Connected counts a connection of a user here; Disconnected ends what Connected began.
+	Connected(user string)
+	Disconnected(user string)
+	// Remote is what the user publishes on other nodes, a second.
+	Remote(user string) float64
+	// Connections is how many connections the user has on all nodes.
+	Connections(user string) int
 }
 
 // Options of a Limiter. What is zero is not limited.
@@ -25,11 +30,11 @@ type Options struct {
 	// as far as Usage knows.
 	UserConnections int
 	UserPublishes   Rate
-	// ChannelPublishes is what all clients together may publish into a channel.
+	// ChannelPublishes is what all clients of this node together may publish into a channel.
 	ChannelPublishes Rate
 	// AddressConnects is how often one address, or one /64 of IPv6, may connect. Loopback addresses are exempt.
 	AddressConnects Rate
-	// Usage is asked what happens on other nodes; nil when there are none.
+	// Usage knows of other nodes; nil when there are none.
 	Usage Usage
 }
 
@@ -83,13 +88,14 @@ func (l *Limiter) Stats() *Stats {
 	return &l.stats
 }
 
-// OfCommands says whether a Connection is needed: without limits of commands and publishes nothing is counted.
-func (l *Limiter) OfCommands() bool {
+// OfCommands says whether a Connection is needed for a user, empty for an anonymous client: where nothing is limited nothing is
+// counted.
+func (l *Limiter) OfCommands(user string) bool {
 	if l == nil {
 		return false
 	}
 	o := &l.options
-	return o.Commands.Limited() || o.Publishes.Limited() || o.UserPublishes.Limited() || o.ChannelPublishes.Limited()
+	return o.Commands.Limited() || o.Publishes.Limited() || o.ChannelPublishes.Limited() || user != "" && o.UserPublishes.Limited()
 }
 
 // Command asks for a command. The error, when there is one, says how long to wait.
@@ -108,14 +114,17 @@ func (l *Limiter) Publish(c *Connection, user, channel string, now time.Time) *p
 		return l.refuse(c, &l.stats.Publishes, wait, "this connection publishes too much; at most %g messages a second are allowed", o.Publishes)
 	}
 	if user != "" && o.UserPublishes.Limited() {
-		if wait := l.users.Take(user, l.share(o.UserPublishes, user, Usage.UserPublishes), at); wait > 0 {
+		if wait := l.users.Take(user, l.share(o.UserPublishes, user), at); wait > 0 {
 			return l.refuse(c, &l.stats.UserPublishes, wait, "you publish too much; at most %g messages a second are allowed, on all your connections", o.UserPublishes)
 		}
 	}
 	if o.ChannelPublishes.Limited() {
-		if wait := l.channels.Take(channel, l.share(o.ChannelPublishes, channel, Usage.ChannelPublishes), at); wait > 0 {
+		if wait := l.channels.Take(channel, o.ChannelPublishes, at); wait > 0 {
 			return l.refuse(c, &l.stats.ChannelPublishes, wait, "too much is published into this channel; at most %g messages a second are allowed", o.ChannelPublishes)
 		}
+	}
+	if o.Usage != nil && user != "" {
+		o.Usage.Add(user, 1)
 	}
 	c.refused = 0
 	return nil
@@ -140,27 +149,38 @@ func (l *Limiter) refuse(c *Connection, count *atomic.Int64, wait time.Duration,
 }
 
 // share is what other nodes leave of a rate: never less than a tenth, since what they report is a moment old.
-func (l *Limiter) share(r Rate, key string, used func(Usage, string) float64) Rate {
+func (l *Limiter) share(r Rate, user string) Rate {
 	if l.options.Usage == nil {
 		return r
 	}
-	r.PerSecond = max(r.PerSecond-used(l.options.Usage, key), r.PerSecond/10)
+	r.PerSecond = max(r.PerSecond-l.options.Usage.Remote(user), r.PerSecond/10)
 	return r
 }
 
-// Connections says whether a user that has so many connections here may have one more; the error is for the client.
-func (l *Limiter) Connections(user string, here int) *proto.Error {
-	if l == nil || l.options.UserConnections <= 0 || user == "" {
+// Connected counts a connection of a user who has so many here already, if there may be one more; the error is for the client.
+// Disconnected ends what it began.
+func (l *Limiter) Connected(user string, here int) *proto.Error {
+	if l == nil || user == "" {
 		return nil
 	}
 	if l.options.Usage != nil {
-		here += l.options.Usage.UserConnections(user)
+		here = max(here, l.options.Usage.Connections(user))
 	}
-	if here < l.options.UserConnections {
-		return nil
+	if most := l.options.UserConnections; most > 0 && here >= most {
+		l.stats.UserConnections.Add(1)
+		return proto.ErrLimit.With("this user has reached the limit of %d connections; close some", most)
 	}
-	l.stats.UserConnections.Add(1)
-	return proto.ErrLimit.With("this user has %d connections already; close some", l.options.UserConnections)
+	if l.options.Usage != nil {
+		l.options.Usage.Connected(user)
+	}
+	return nil
+}
+
+// Disconnected ends what Connected began.
+func (l *Limiter) Disconnected(user string) {
+	if l != nil && l.options.Usage != nil && user != "" {
+		l.options.Usage.Disconnected(user)
+	}
 }
 
 // Connect asks for a connection from an address. wait is 0 when it was let through.

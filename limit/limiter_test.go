@@ -39,15 +39,18 @@ func TestATableForgetsFirstWhatNeedNotBeKept(t *testing.T) {
 	}
 }
 
-// others is a Usage that reports the same of everyone.
+// others is a Usage that reports the same of everyone on other nodes, and notes what it is told.
 type others struct {
-	connections int
-	publishes   float64
+	connections, here int
+	publishes         float64
+	added             int
 }
 
-func (o others) UserConnections(string) int      { return o.connections }
-func (o others) UserPublishes(string) float64    { return o.publishes }
-func (o others) ChannelPublishes(string) float64 { return o.publishes }
+func (o *others) Add(_ string, n int)    { o.added += n }
+func (o *others) Connected(string)       { o.here++ }
+func (o *others) Disconnected(string)    { o.here-- }
+func (o *others) Remote(string) float64  { return o.publishes }
+func (o *others) Connections(string) int { return o.here + o.connections }
 
 func TestPublishIsRefusedByWhatIsTooMuch(t *testing.T) {
 	for _, c := range []struct {
@@ -81,14 +84,14 @@ func TestPublishIsRefusedByWhatIsTooMuch(t *testing.T) {
 }
 
 func TestOtherNodesLeaveLessOfARate(t *testing.T) {
-	l := New(Options{UserPublishes: Rate{10, 1}, Usage: others{publishes: 8}})
+	l := New(Options{UserPublishes: Rate{10, 1}, Usage: &others{publishes: 8}})
 	now := time.Now()
 	var conn Connection
 	l.Publish(&conn, "ann", "room", now)
 	if err := l.Publish(&conn, "ann", "room", now); err == nil || err.RetryAfter != 500*time.Millisecond {
 		t.Errorf("with 8 of 10 a second used elsewhere 2 are left: the wait is 500ms, not %+v", err)
 	}
-	l = New(Options{UserPublishes: Rate{10, 1}, Usage: others{publishes: 800}})
+	l = New(Options{UserPublishes: Rate{10, 1}, Usage: &others{publishes: 800}})
 	now = time.Now()
 	l.Publish(&conn, "ann", "room", now)
 	if err := l.Publish(&conn, "ann", "room", now); err == nil || err.RetryAfter != time.Second {
@@ -97,14 +100,24 @@ func TestOtherNodesLeaveLessOfARate(t *testing.T) {
 }
 
 func TestUserConnections(t *testing.T) {
-	l := New(Options{UserConnections: 3, Usage: others{connections: 1}})
-	if err := l.Connections("ann", 1); err != nil {
-		t.Errorf("1 here and 1 elsewhere leave room for one of 3, not %v", err)
+	elsewhere := &others{connections: 1}
+	l := New(Options{UserConnections: 3, Usage: elsewhere})
+	for here := range 2 {
+		if err := l.Connected("ann", here); err != nil {
+			t.Errorf("%d here and 1 elsewhere leave room for one of 3, not %v", here, err)
+		}
 	}
-	if err := l.Connections("ann", 2); err == nil || err.Code != 106 {
+	if err := l.Connected("ann", 2); err == nil || err.Code != 106 {
 		t.Errorf("2 here and 1 elsewhere leave no room for one of 3, not %v", err)
 	}
-	if err := l.Connections("", 200); err != nil {
+	if elsewhere.here != 2 {
+		t.Errorf("other nodes are told of 2 connections, not %d", elsewhere.here)
+	}
+	l.Disconnected("ann")
+	if err := l.Connected("ann", 1); err != nil {
+		t.Errorf("after one ended there is room again, not %v", err)
+	}
+	if err := l.Connected("", 200); err != nil {
 		t.Errorf("anonymous clients are no user: %v", err)
 	}
 }
@@ -152,7 +165,7 @@ func TestWhoGoesOnIsExhausted(t *testing.T) {
 
 func TestNothingLimitsNothing(t *testing.T) {
 	var l *Limiter
-	if l.OfCommands() || l.Connections("ann", 1<<30) != nil || l.Connect(netip.MustParseAddr("192.0.2.1"), time.Now()) != 0 || l.Stats().Closed.Load() != 0 {
+	if l.OfCommands("ann") || l.Connected("ann", 1<<30) != nil || l.Connect(netip.MustParseAddr("192.0.2.1"), time.Now()) != 0 || l.Stats().Closed.Load() != 0 {
 		t.Error("a nil Limiter must limit nothing")
 	}
 }

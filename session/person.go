@@ -137,8 +137,8 @@ const maxReason = 123
 
 // spend asks the limits for a command.
 func (s *Session) spend(kind proto.CommandKind) *proto.Error {
-	limits := s.conn.Server().Limits
-	if !limits.OfCommands() {
+	limits, user := s.conn.Server().Limits, s.User()
+	if !limits.OfCommands(user) {
 		return nil
 	}
 	use, now := &s.ensure().use, time.Now()
@@ -146,7 +146,7 @@ func (s *Session) spend(kind proto.CommandKind) *proto.Error {
 		return err
 	}
 	if kind == proto.CommandPublish {
-		return limits.Publish(use, s.User(), s.channel.Value(), now)
+		return limits.Publish(use, user, s.channel.Value(), now)
 	}
 	use.Taken()
 	return nil

@@ -25,6 +25,7 @@ import (
 	"barrage/internal/spare"
 	"barrage/journal"
 	journalopen "barrage/journal/open"
+	"barrage/limit"
 	"barrage/metrics"
 	"barrage/node"
 	"barrage/session"
@@ -73,7 +74,7 @@ func runServe(ctx context.Context, cfg config.Config, out io.Writer, log *slog.L
 	case err = <-failed:
 		err = fmt.Errorf("serving %s failed: %w", listener.Addr(), err)
 	case <-ctx.Done():
-		s.log.Info("shutting down", "connections", s.gateway.Connections(), "drain", cfg.Limits.Drain)
+		s.log.Info("shutting down", "connections", s.gateway.Count(), "drain", cfg.Limits.Drain)
 	}
 	return errors.Join(err, s.close())
 }
@@ -154,6 +155,7 @@ func (s *server) open(ctx context.Context) error {
 	s.gateway = gateway.New(gateway.Options{
 		Node: s.cfg.Name, Backend: n, Writers: n.Writers(), Log: s.log,
 		Compression: compression, MaxMessage: limits.Message, MaxConnections: limits.Connections, MaxPerAddress: limits.ConnectionsPerAddress,
+		Limits: limiter(limits), Queue: limits.Queue,
 		Ping: limits.Ping, Pong: limits.Pong, Write: limits.Write,
 		Origins: s.cfg.Origins, TrustedProxies: prefixes(s.cfg.TrustedProxies), TLS: s.tlsConfig(),
 		Echo: s.cfg.DebugEndpoints,
@@ -212,6 +214,15 @@ func namespaces(settings config.Namespaces) channel.Namespaces {
 		out.Named[name] = ns
 	}
 	return out
+}
+
+// limiter holds the limits of clients.
+func limiter(l config.Limits) *limit.Limiter {
+	return limit.New(limit.Options{
+		Commands: limit.PerSecond(l.Commands), Publishes: limit.PerSecond(l.Publishes),
+		UserConnections: l.UserConnections, UserPublishes: limit.PerSecond(l.UserPublishes),
+		AddressConnects: limit.PerSecond(l.AddressConnects), ChannelPublishes: limit.PerSecond(l.ChannelPublishes),
+	})
 }
 
 func prefixes(list []string) (out []netip.Prefix) {
