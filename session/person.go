@@ -95,6 +95,11 @@ func (s *Session) admit(q *proto.JoinQuery) *proto.Error {
 	if err := s.allow(auth.Subscribe); err != nil {
 		return err
 	}
+	if s.format == Raw && (q.Since != nil || q.Last > 0) {
+		if err := s.allow(auth.History); err != nil {
+			return err // there is no other way to say so
+		}
+	}
 	if q.Members && s.format == JSON {
 		if err := s.allow(auth.Presence); err != nil {
 			return err

@@ -169,7 +169,7 @@ func (s *Session) Start(q *proto.JoinQuery, greeting []byte) {
 		Start:  channel.Start{Since: q.Since, Epoch: q.Epoch, Last: q.Last},
 		Format: s.codec(), Outlet: s.conn.Outlet(), Skip: skip, Ready: s.ready,
 	}
-	if (q.Since != nil || q.Last > 0) && s.allow(auth.History) != nil {
+	if (q.Since != nil || q.Last > 0) && s.allow(auth.History) != nil { // on /ws: see admit
 		r.Start, r.Ready = channel.Start{}, s.readyWithoutHistory
 	}
 	s.conn.Server().Backend.Join(s.channel.Value(), r)
