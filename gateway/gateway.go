@@ -1,7 +1,8 @@
-// Package gateway takes connections from HTTP to their end: it checks the handshake, the origin and the limits, chooses the
-// wire format by path, and keeps the list of connections.
+// Package gateway takes connections from HTTP to their end: it checks the handshake, the origin and the limits, finds out
+// who connects, chooses the wire format by path, and keeps the list of connections.
 //
-// A request that cannot be served is answered by HTTP with a sentence that says what to do. After the upgrade the connection
+// A request that cannot be served is answered by HTTP with a sentence that says what to do; who shows no valid token, or has too many
+// connections, is told by a close code, which pages can read. Tokens are in no log and no error. After the upgrade the connection
 // belongs to the engine; the gateway reads frames out of its bytes and gives messages to its session.
 package gateway
 
