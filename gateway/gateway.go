@@ -21,7 +21,6 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -357,17 +356,6 @@ func (g *Gateway) trusted(a netip.Addr) bool {
 	return false
 }
 
-// pace refuses those who connect too often.
-func (g *Gateway) pace(addr netip.Addr) error {
-	wait := g.Limits.Connect(addr, time.Now())
-	if wait == 0 {
-		return nil
-	}
-	seconds := strconv.Itoa(int((wait + time.Second - 1) / time.Second))
-	return &ws.HandshakeError{Status: http.StatusTooManyRequests, Header: http.Header{"Retry-After": {seconds}},
-		Message: fmt.Sprintf("your address %s connects too often; wait, or raise limits.address_connects", addr)}
-}
-
 // count counts a connection of addr, if there is room for it.
 func (g *Gateway) count(addr netip.Addr) error {
 	g.mu.Lock()
@@ -423,24 +411,6 @@ func (g *Gateway) open(socket engine.Socket, a admission) engine.Handler {
 		c.leave(proto.CloseShutdown)
 	}
 	return c
-}
-
-// begin joins the connection, before anyone else finds it: nothing goes out before the greeting. One that is refused is greeted and
-// closed: a page is told nothing of an answer by HTTP, and would take it for a failure of the network.
-func (g *Gateway) begin(p *plainConn, a *admission) {
-	greeting := a.appendResponse(make([]byte, 0, greetingSize))
-	user := p.session.User()
-	if a.refused == nil {
-		a.refused = g.reserve(user)
-	}
-	if a.refused != nil {
-		g.stats.Denied.Add(1)
-		p.denied = true
-		p.session.Refuse(session.CloseOf(a.refused), greeting)
-		return
-	}
-	p.session.Start(&a.query, greeting)
-	g.enroll(&p.conn, user)
 }
 
 // assembler makes the reader of a connection by what was negotiated.

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"barrage/proto"
+	"barrage/session"
 )
 
 // known is a peer whose connection can be found by its user. Its methods may be called from any goroutine.
@@ -22,6 +23,24 @@ type expiring interface {
 	// Expire ends a session whose token has expired, and returns how long to wait until that must be looked at again; 0 for as
 	// long as one likes.
 	Expire(now time.Time) (after time.Duration)
+}
+
+// begin joins the connection, before anyone else finds it: nothing goes out before the greeting. One that is refused is greeted and
+// closed: a page is told nothing of an answer by HTTP, and would take it for a failure of the network.
+func (g *Gateway) begin(p *plainConn, a *admission) {
+	greeting := a.appendResponse(make([]byte, 0, greetingSize))
+	user := p.session.User()
+	if a.refused == nil {
+		a.refused = g.reserve(user)
+	}
+	if a.refused != nil {
+		g.stats.Denied.Add(1)
+		p.denied = true
+		p.session.Refuse(session.CloseOf(a.refused), greeting)
+		return
+	}
+	p.session.Start(&a.query, greeting)
+	g.enroll(&p.conn, user)
 }
 
 // personal is what a user has on this node.
