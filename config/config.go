@@ -72,6 +72,19 @@ type Limits struct {
 	Connections int
 	// ConnectionsPerAddress is the most connections of one client address; 0 means no limit.
 	ConnectionsPerAddress int
+	// Commands and Publishes are how many a connection may send per second; 0 means no limit. Bursts may be twice that.
+	Commands  int
+	Publishes int
+	// UserConnections is the most connections of one user, UserPublishes how many messages all of them may publish per second;
+	// 0 means no limit.
+	UserConnections int
+	UserPublishes   int
+	// AddressConnects is how many connections an address may open per second; 0 means no limit.
+	AddressConnects int
+	// ChannelPublishes is how many messages a second this node's clients may publish into one channel; 0 means no limit.
+	ChannelPublishes int
+	// Queue is the most bytes of answers that may wait to be read on a connection.
+	Queue int
 	// Handshake is how long a client may take from connecting to the end of its upgrade request.
 	Handshake time.Duration
 	// Ping is how often an idle connection is pinged.
@@ -86,6 +99,12 @@ type Limits struct {
 
 // MaxMessage is the largest value of Limits.Message, in bytes.
 const MaxMessage = 16 << 20
+
+// minQueue and MaxQueue bound Limits.Queue, in bytes.
+const (
+	minQueue = 64 << 10
+	MaxQueue = 1 << 30
+)
 
 // History says what channels keep.
 type History struct {
@@ -119,11 +138,16 @@ func Default() Config {
 		Limits: Limits{
 			Message:     64 << 10,
 			Connections: 100_000,
-			Handshake:   10 * time.Second,
-			Ping:        25 * time.Second,
-			Pong:        10 * time.Second,
-			Write:       30 * time.Second,
-			Drain:       10 * time.Second,
+			Queue:       1 << 20,
+
+			UserConnections: 100,
+			UserPublishes:   100,
+
+			Handshake: 10 * time.Second,
+			Ping:      25 * time.Second,
+			Pong:      10 * time.Second,
+			Write:     30 * time.Second,
+			Drain:     10 * time.Second,
 		},
 		History: History{
 			Count: 100_000,

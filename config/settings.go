@@ -237,10 +237,50 @@ var settings = []Setting{
 		field: func(c *Config) any { return &c.Limits.Connections },
 	}, {
 		Name: "limits.connections_per_address", Hint: "N", Summary: "most connections of one client address; 0 means no limit",
-		Doc: "The most connections of one client address; further ones are refused with HTTP 429. Loopback addresses are " +
+		Doc: "The most connections of one client address, or one /64 of IPv6; further ones are refused with HTTP 429. Loopback addresses are " +
 			"exempt. 0, the default, means no limit: behind a proxy that is not in trusted_proxies all clients share one address, " +
 			"and a mobile carrier or a company puts thousands behind one.",
 		field: func(c *Config) any { return &c.Limits.ConnectionsPerAddress },
+	}, {
+		Name: "limits.commands", Hint: "N", Summary: "commands a connection may send per second; 0 means no limit",
+		Doc: "How many commands (on /raw: messages) one connection may send per second, and twice that at once after a pause. What is " +
+			"more is refused with error 111 and the time to wait; a connection that is refused 100 times in a row, and one on /raw at once, " +
+			"is closed with code 3013. 0, the default, means no limit: 64 may be under way at a time in any case, and tools such as " +
+			"barrage bench and barrage replay send everything over few connections. Set it where clients are strangers: 100 is generous.",
+		field: func(c *Config) any { return &c.Limits.Commands },
+	}, {
+		Name: "limits.publishes", Hint: "N", Summary: "messages a connection may publish per second; 0 means no limit",
+		Doc: "How many messages one connection may publish per second, and twice that at once after a pause; see limits.commands for " +
+			"what happens to more. 0, the default, means no limit. Set it where clients are strangers: 50 is generous, 5 is enough for a chat.",
+		field: func(c *Config) any { return &c.Limits.Publishes },
+	}, {
+		Name: "limits.user_connections", Hint: "N", Summary: "most connections of one user; 0 means no limit",
+		Doc: "The most connections of one user at once, on all nodes as far as they have told each other; further ones are closed " +
+			"with code 3504. 0 means no limit. Clients without a user id are not concerned.",
+		field: func(c *Config) any { return &c.Limits.UserConnections },
+	}, {
+		Name: "limits.user_publishes", Hint: "N", Summary: "messages a user may publish per second; 0 means no limit",
+		Doc: "How many messages all connections of one user may publish per second, and twice that at once after a pause, on all nodes " +
+			"as far as they have told each other; more is refused with error 111 and the time to wait. 0 means no limit. Clients without a " +
+			"user id, and the server API, are not concerned.",
+		field: func(c *Config) any { return &c.Limits.UserPublishes },
+	}, {
+		Name: "limits.address_connects", Hint: "N", Summary: "connections an address may open per second; 0 means no limit",
+		Doc: "How many connections one client address, or one /64 of IPv6, may open per second, and twice that at once after a pause; " +
+			"further ones are refused with HTTP 429 and Retry-After. Loopback addresses are exempt. 0, the default, means no limit, for the " +
+			"reasons that limits.connections_per_address has.",
+		field: func(c *Config) any { return &c.Limits.AddressConnects },
+	}, {
+		Name: "limits.channel_publishes", Hint: "N", Summary: "messages clients may publish into a channel per second; 0 means no limit",
+		Doc: "How many messages all clients of this node together may publish into one channel per second, and twice that at once after " +
+			"a pause; more is refused with error 111 and the time to wait. The server API is not concerned. 0, the default, means no limit.",
+		field: func(c *Config) any { return &c.Limits.ChannelPublishes },
+	}, {
+		Name: "limits.queue", Hint: "SIZE", Summary: "most bytes of answers that may wait to be read on a connection",
+		Doc: "The most bytes of answers, at least 64KiB, that may wait until a client reads them; more closes the connection with code " +
+			"3008. Messages of channels do not count: of them nothing is kept for a slow reader. It bounds the memory that one " +
+			"connection can claim.",
+		field: func(c *Config) any { return size{&c.Limits.Queue} },
 	}, {
 		Name: "limits.handshake", Hint: "DURATION", Summary: "time from connecting to the end of the upgrade request",
 		Doc: "How long a client may take from connecting to the end of its upgrade request, at least 100ms. With TLS its " +

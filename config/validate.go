@@ -219,6 +219,15 @@ func (c *Config) checkLimits(p *Problems) {
 	}
 	notNegative(p, "limits.connections", int64(l.Connections))
 	notNegative(p, "limits.connections_per_address", int64(l.ConnectionsPerAddress))
+	notNegative(p, "limits.commands", int64(l.Commands))
+	notNegative(p, "limits.publishes", int64(l.Publishes))
+	notNegative(p, "limits.user_connections", int64(l.UserConnections))
+	notNegative(p, "limits.user_publishes", int64(l.UserPublishes))
+	notNegative(p, "limits.address_connects", int64(l.AddressConnects))
+	notNegative(p, "limits.channel_publishes", int64(l.ChannelPublishes))
+	if l.Queue < minQueue || l.Queue > MaxQueue {
+		p.addf("limits.queue: %s is out of bounds; give %s to %s", FormatSize(l.Queue), FormatSize(minQueue), FormatSize(MaxQueue))
+	}
 	atLeast(p, "limits.handshake", l.Handshake, 100*time.Millisecond)
 	atLeast(p, "limits.ping", l.Ping, time.Second)
 	atLeast(p, "limits.pong", l.Pong, time.Second)

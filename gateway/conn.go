@@ -22,6 +22,7 @@ type conn struct {
 	late    *late        // owner: Read; nil when nothing waits for the session
 	place   int32        // owner: Gateway.mu; in Gateway.conns
 	ended   bool         // owner: Read; a close frame was sent or received, nothing is taken any more
+	denied  bool         // never changes once it is open; it has no place among its user's connections
 	from    [16]byte     // the client's address, see addr
 
 	leaving atomic.Bool   // no message is taken any more
@@ -211,6 +212,11 @@ func (c *conn) Tick(now time.Time) (after time.Duration) {
 			return 0
 		}
 	}
+	if e, ok := c.client.(expiring); ok {
+		if left := e.Expire(now); left > 0 {
+			after = min(after, left)
+		}
+	}
 	if c.deaf.Load() || !c.client.Greeted() {
 		return 0
 	}
@@ -246,6 +252,9 @@ func (c *conn) Writable() { c.out.Writable() }
 // Closed implements engine.Handler.
 func (c *conn) Closed(err error) {
 	c.out.Close()
+	if k, ok := c.client.(known); ok && !c.denied {
+		c.gateway.withdraw(c, k.User())
+	}
 	c.client.Gone()
 	c.gateway.stats.Closed.Add(1)
 	c.gateway.Log.Debug("disconnected", "session", c.client, "address", c.addr(), "cause", err)

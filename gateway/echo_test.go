@@ -36,7 +36,7 @@ func TestEchoGivesBackWhatItIsSent(t *testing.T) {
 			}
 		}
 	}
-	if n := w.gateway.Connections(); n != 1 {
+	if n := w.gateway.Count(); n != 1 {
 		t.Errorf("an echo is a connection like others: 1, not %d", n)
 	}
 	if err := c.WriteMessage(websocket.BinaryMessage, make([]byte, 64<<10+1)); err != nil {
@@ -106,7 +106,7 @@ func TestAnEchoThatIsNeverReadIsCut(t *testing.T) {
 			break
 		}
 	}
-	eventually(t, "who reads no echoes is cut in the end", func() bool { return w.gateway.Connections() == 0 })
+	eventually(t, "who reads no echoes is cut in the end", func() bool { return w.gateway.Count() == 0 })
 	if n := w.gateway.Stats().Slow.Load(); n != 1 {
 		t.Errorf("that is counted once as slow, not %d times", n)
 	}
@@ -121,7 +121,7 @@ func TestASilentEchoIsPingedAndClosed(t *testing.T) {
 	if ev := c.closing(); ev.Code != proto.CloseNoPong.Code {
 		t.Errorf("a client that answers no ping is closed with 3012, not %d", ev.Code)
 	}
-	eventually(t, "and cut", func() bool { return w.gateway.Connections() == 0 })
+	eventually(t, "and cut", func() bool { return w.gateway.Count() == 0 })
 }
 
 func TestEchoesAreSentAwayByAShutdown(t *testing.T) {

@@ -1,7 +1,8 @@
-// Package gateway takes connections from HTTP to their end: it checks the handshake, the origin and the limits, chooses the
-// wire format by path, and keeps the list of connections.
+// Package gateway takes connections from HTTP to their end: it checks the handshake, the origin and the limits, finds out
+// who connects, chooses the wire format by path, and keeps the list of connections.
 //
-// A request that cannot be served is answered by HTTP with a sentence that says what to do. After the upgrade the connection
+// A request that cannot be served is answered by HTTP with a sentence that says what to do; who shows no valid token, or has too many
+// connections, is told by a close code, which pages can read. Tokens are in no log and no error. After the upgrade the connection
 // belongs to the engine; the gateway reads frames out of its bytes and gives messages to its session.
 package gateway
 
@@ -28,6 +29,7 @@ import (
 	"barrage/auth"
 	"barrage/engine"
 	"barrage/fanout"
+	"barrage/limit"
 	"barrage/proto"
 	"barrage/session"
 	"barrage/ws"
@@ -44,20 +46,28 @@ type Options struct {
 	// Compression, when set, lets clients negotiate permessage-deflate. The backend's codecs are then
 	// session.DeflatedCodecs of it.
 	Compression *session.Compression
-	// MaxConnections bounds the connections of the node, MaxPerAddress those of one client address, loopback excepted;
-	// 0 means no limit.
+	// MaxConnections bounds the connections of the node, MaxPerAddress those of one client address (of one /64 of IPv6),
+	// loopback excepted; 0 means no limit.
 	MaxConnections, MaxPerAddress int
 	// Ping is how often a silent connection is pinged (25 s), Pong how long it may stay silent then (10 s), Write
 	// how long it may accept no bytes (30 s).
 	Ping, Pong, Write time.Duration
 	// Origins lists the origins of pages that may connect besides the node's own.
 	Origins []string
-	// TrustedProxies are the peers whose X-Forwarded-For is believed.
+	// TrustedProxies are the peers whose X-Forwarded-For, and UserHeader, are believed.
 	TrustedProxies []netip.Prefix
 	// Policy says who may do what; nil allows everything to everyone.
 	Policy *auth.Policy
 	// Tokens verifies tokens; nil means that there is no authentication.
 	Tokens auth.Tokens
+	// UserHeader names the field in which a trusted proxy, which has authenticated a user, says who that is; empty for none.
+	UserHeader string
+	// Anonymous lets clients connect that show nothing, where there is authentication.
+	Anonymous bool
+	// Limits says what is too much; nil limits nothing.
+	Limits *limit.Limiter
+	// Queue bounds the bytes of answers that wait to be read on a connection; 0 means fanout.DefaultPending.
+	Queue int
 	// Echo opens /echo, which gives back what it is sent: for suites that test RFC 6455, not for the public.
 	Echo bool
 	// TLS makes Listen serve TLS; nil means that it does not.
@@ -72,6 +82,7 @@ type Stats struct {
 	Closed    atomic.Int64
 	Received  atomic.Int64 // messages from clients
 	Inflated  atomic.Int64 // of those, which came deflated
+	Denied    atomic.Int64 // connections closed at once: no valid token, or too many of one user
 	NoPong    atomic.Int64 // connections closed because they were silent
 	Slow      atomic.Int64 // connections closed because they accepted no bytes or let answers pile up
 	Violation atomic.Int64 // connections closed because of what they sent
@@ -90,11 +101,12 @@ type Gateway struct {
 	secure engine.TLSStats
 
 	mu      sync.Mutex
-	conns   []*conn            // owner: mu; each knows its place
-	pending int                // owner: mu; accepted and not yet in conns
-	perAddr map[netip.Addr]int // owner: mu; empty without MaxPerAddress
-	closing bool               // owner: mu
-	empty   chan struct{}      // closed when closing and no connection is left
+	conns   []*conn              // owner: mu; each knows its place
+	pending int                  // owner: mu; accepted and not yet in conns
+	perAddr map[netip.Addr]int   // owner: mu; by limit.Network; empty without MaxPerAddress
+	users   map[string]*personal // owner: mu; those with connections
+	closing bool                 // owner: mu
+	empty   chan struct{}        // closed when closing and no connection is left
 }
 
 // New starts a gateway.
@@ -105,8 +117,8 @@ func New(o Options) *Gateway {
 	}
 	g := &Gateway{
 		Options: o, rules: [2]ws.Rules{{MaxMessage: o.MaxMessage}, {MaxMessage: o.MaxMessage, Deflate: true}},
-		server: session.Server{Node: o.Node, Backend: o.Backend, Compression: o.Compression, Policy: o.Policy, Tokens: o.Tokens}, began: time.Now(),
-		perAddr: map[netip.Addr]int{}, empty: make(chan struct{}),
+		server: session.Server{Node: o.Node, Backend: o.Backend, Compression: o.Compression, Policy: o.Policy, Tokens: o.Tokens, Limits: o.Limits}, began: time.Now(),
+		perAddr: map[netip.Addr]int{}, users: map[string]*personal{}, empty: make(chan struct{}),
 	}
 	g.engine = engine.NewPortable(g.engineOptions())
 	return g
@@ -156,8 +168,8 @@ func (g *Gateway) Stats() *Stats { return &g.stats }
 // TLSStats are the counters of the handshakes of TLS.
 func (g *Gateway) TLSStats() *engine.TLSStats { return &g.secure }
 
-// Connections is the number of connections now.
-func (g *Gateway) Connections() int {
+// Count is the number of connections now.
+func (g *Gateway) Count() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return len(g.conns) + g.guests.count()
@@ -210,8 +222,13 @@ type admission struct {
 	echo bool // the target is an echo instead
 	key  string
 	addr netip.Addr
-	// extensions is what was negotiated: permessage-deflate, or nothing.
-	extensions string
+	// extensions is what was negotiated: permessage-deflate, or nothing; subprotocol what was selected.
+	extensions  string
+	subprotocol string
+	// identity is who connects; nil without authentication.
+	identity *auth.Identity
+	// refused, when set, is why the connection is closed as soon as it is open.
+	refused *proto.Error
 }
 
 // admit judges a request. The error is a *ws.HandshakeError.
@@ -229,6 +246,13 @@ func (g *Gateway) admit(r *http.Request) (a admission, err error) {
 		return a, &ws.HandshakeError{Status: http.StatusForbidden, Message: fmt.Sprintf("pages of the origin %q may not connect here; add it to the setting origins", up.Origin)}
 	}
 	a.key, a.addr = up.Key, g.clientAddr(r)
+	if err := g.pace(a.addr); err != nil {
+		return a, err
+	}
+	if !a.echo {
+		a.identity, a.refused = g.identify(r, up.Protocols, inSubprotocol)
+	}
+	a.subprotocol = selected(up.Protocols)
 	if g.Compression != nil {
 		a.extensions, _ = ws.AcceptDeflate(up.Extensions)
 	}
@@ -342,12 +366,12 @@ func (g *Gateway) count(addr netip.Addr) error {
 	if g.MaxConnections > 0 && len(g.conns)+g.pending >= g.MaxConnections {
 		return &ws.HandshakeError{Status: http.StatusServiceUnavailable, Header: retryLater(), Message: fmt.Sprintf("this node has reached its limit of %d connections; connect to another or raise limits.connections", g.MaxConnections)}
 	}
-	if g.counts(addr) && g.perAddr[addr] >= g.MaxPerAddress {
+	if g.counts(addr) && g.perAddr[limit.Network(addr)] >= g.MaxPerAddress {
 		return &ws.HandshakeError{Status: http.StatusTooManyRequests, Header: retryLater(), Message: fmt.Sprintf("your address %s has reached its limit of %d connections; close some or raise limits.connections_per_address", addr, g.MaxPerAddress)}
 	}
 	g.pending++
 	if g.counts(addr) {
-		g.perAddr[addr]++
+		g.perAddr[limit.Network(addr)]++
 	}
 	return nil
 }
@@ -359,7 +383,7 @@ func retryLater() http.Header { return http.Header{"Retry-After": {"5"}} }
 func (g *Gateway) counts(addr netip.Addr) bool { return g.MaxPerAddress > 0 && !addr.IsLoopback() }
 
 // greetingSize has room for the answer to a handshake and the welcome.
-const greetingSize = 384
+const greetingSize = 384 // a longer one is made as it is written
 
 // open makes the connection of an admitted request.
 func (g *Gateway) open(socket engine.Socket, a admission) engine.Handler {
@@ -368,13 +392,12 @@ func (g *Gateway) open(socket engine.Socket, a admission) engine.Handler {
 	c.client = &p.session
 	// The first ping comes early, so that those who connected together are not pinged together ever after.
 	c.heard.Store(g.now() - moment(mathrand.Int64N(max(g.Ping.Milliseconds()/2, 1))))
-	c.out.Init(g.Writers, socket, 0)
+	c.out.Init(g.Writers, socket, g.Queue)
 	p.session.Init(session.Options{
-		Connection: c, Client: strings.ToLower(rand.Text()[:16]),
+		Connection: c, Client: strings.ToLower(rand.Text()[:16]), Identity: a.identity,
 		Channel: a.channel, Format: a.format, User: a.query.Name, Deflated: a.extensions != "",
 	})
-	// Before anyone else finds the connection: nothing goes out before the greeting.
-	p.session.Start(&a.query, a.appendResponse(make([]byte, 0, greetingSize)))
+	g.begin(p, &a)
 	g.mu.Lock()
 	g.pending--
 	c.place = int32(len(g.conns))
@@ -404,7 +427,7 @@ func (a *admission) appendResponse(dst []byte) []byte {
 	if a.extensions != "" {
 		extra = http.Header{"Sec-WebSocket-Extensions": {a.extensions}}
 	}
-	return ws.AppendResponse(dst, a.key, "", extra)
+	return ws.AppendResponse(dst, a.key, a.subprotocol, extra)
 }
 
 // release forgets an admitted connection; c is nil when it was never opened.
@@ -421,8 +444,9 @@ func (g *Gateway) release(addr netip.Addr, c *conn) {
 		g.conns = g.conns[:last]
 	}
 	if g.counts(addr) {
-		if g.perAddr[addr]--; g.perAddr[addr] == 0 {
-			delete(g.perAddr, addr)
+		network := limit.Network(addr)
+		if g.perAddr[network]--; g.perAddr[network] == 0 {
+			delete(g.perAddr, network)
 		}
 	}
 	g.checkEmpty()
@@ -450,7 +474,7 @@ func (g *Gateway) Shutdown(ctx context.Context) {
 	select {
 	case <-g.empty:
 	case <-ctx.Done():
-		g.Log.Warn("connections are cut because they did not end in time", "connections", g.Connections())
+		g.Log.Warn("connections are cut because they did not end in time", "connections", g.Count())
 	}
 	g.engine.Close()
 }

@@ -146,7 +146,7 @@ func TestTheLimitOfConnections(t *testing.T) {
 		t.Errorf("a connection too many is refused with 503, Retry-After and a sentence, not with %d %v %q", status, header, sentence)
 	}
 	first.Close()
-	eventually(t, "when a connection has ended there is room for another", func() bool { return w.gateway.Stats().Closed.Load() == 1 && w.gateway.Connections() == 1 })
+	eventually(t, "when a connection has ended there is room for another", func() bool { return w.gateway.Stats().Closed.Load() == 1 && w.gateway.Count() == 1 })
 	w.wild("/ws/room")
 }
 
@@ -190,7 +190,7 @@ func TestTheLimitOfAnAddress(t *testing.T) {
 	for range 3 {
 		hold("198.51.100.7") // from loopback, which is exempt
 	}
-	eventually(t, "loopback addresses are exempt from the limit", func() bool { return w.gateway.Connections() == 3 })
+	eventually(t, "loopback addresses are exempt from the limit", func() bool { return w.gateway.Count() == 3 })
 }
 
 func TestAddressesOfClients(t *testing.T) {

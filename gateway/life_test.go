@@ -44,7 +44,7 @@ func TestAClientThatDoesNotAnswerPings(t *testing.T) {
 		t.Errorf("a client has time to answer: it was closed after %v", d)
 	}
 	// It does not go: it is cut, and counted once.
-	eventually(t, "a client that does not end its side is cut", func() bool { return w.gateway.Connections() == 1 })
+	eventually(t, "a client that does not end its side is cut", func() bool { return w.gateway.Count() == 1 })
 	if n := w.gateway.Stats().NoPong.Load(); n != 1 {
 		t.Errorf("a client that does not answer is counted once, not %d times", n)
 	}
@@ -92,7 +92,7 @@ func TestAClientThatNeverReads(t *testing.T) {
 			t.Fatalf("a client that does not read must not delay others: %v", d)
 		}
 	}
-	eventually(t, "a client that accepts no bytes for too long is closed", func() bool { return w.gateway.Connections() == 2 })
+	eventually(t, "a client that accepts no bytes for too long is closed", func() bool { return w.gateway.Count() == 2 })
 	if n := w.gateway.Stats().Slow.Load(); n != 1 {
 		t.Errorf("a client that was too slow is counted once, not %d times", n)
 	}
@@ -123,7 +123,7 @@ func TestAFloodOfPingsIsBounded(t *testing.T) {
 	if most > 1<<20+200 {
 		t.Errorf("pongs that wait are bounded by 1 MiB, not %d bytes", most)
 	}
-	eventually(t, "a client that floods with pings and does not read is closed", func() bool { return w.gateway.Connections() == 0 })
+	eventually(t, "a client that floods with pings and does not read is closed", func() bool { return w.gateway.Count() == 0 })
 	if n := w.gateway.Stats().Slow.Load(); n != 1 {
 		t.Errorf("a client that lets pongs pile up is counted once, not %d times", n)
 	}
@@ -188,7 +188,7 @@ func TestShutdown(t *testing.T) {
 	case <-time.After(patience):
 		t.Error("Shutdown ends when everyone has gone")
 	}
-	if n := w.gateway.Connections(); n != 0 {
+	if n := w.gateway.Count(); n != 0 {
 		t.Errorf("after Shutdown no connection is left, not %d", n)
 	}
 }
@@ -200,7 +200,7 @@ func TestShutdownWhileJoining(t *testing.T) {
 	defer open()
 	c := w.knock("/ws/room", text(`{"publish":{"data":1}}`)...)
 	w.journal.reads.await(t)
-	eventually(t, "the connection must be there", func() bool { return w.gateway.Connections() == 1 })
+	eventually(t, "the connection must be there", func() bool { return w.gateway.Count() == 1 })
 	done := make(chan struct{})
 	started := time.Now()
 	go func() {
@@ -228,7 +228,7 @@ func TestShutdownIsBounded(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 	defer cancel()
 	w.gateway.Shutdown(ctx)
-	if n := w.gateway.Connections(); n != 0 {
+	if n := w.gateway.Count(); n != 0 {
 		t.Errorf("after Shutdown no connection is left, not %d", n)
 	}
 }
@@ -252,7 +252,7 @@ func TestShutdownIsPaced(t *testing.T) {
 			c.Close()
 		})
 	}
-	eventually(t, "all must be connected", func() bool { return w.gateway.Connections() == clients })
+	eventually(t, "all must be connected", func() bool { return w.gateway.Count() == clients })
 	started := time.Now()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -306,7 +306,7 @@ func TestShutdownWhileClientsArrive(t *testing.T) {
 	wg.Wait()
 	s := w.gateway.Stats()
 	// With TLS the node may have gone before anyone has come far enough to be refused.
-	if n := w.gateway.Connections(); n != 0 || s.Accepted.Load() != s.Closed.Load() || s.Refused.Load() == 0 && !secure {
+	if n := w.gateway.Count(); n != 0 || s.Accepted.Load() != s.Closed.Load() || s.Refused.Load() == 0 && !secure {
 		t.Errorf("all %d that were accepted were closed, not %d, and the others refused (%d); %d are left", s.Accepted.Load(), s.Closed.Load(), s.Refused.Load(), n)
 	}
 	w.gateway.mu.Lock()

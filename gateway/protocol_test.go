@@ -280,7 +280,7 @@ func TestTheClientsCloseIsAnswered(t *testing.T) {
 	if n := w.gateway.Stats().Violation.Load() + w.gateway.Stats().Slow.Load(); n != 0 {
 		t.Errorf("a client that closes breaks nothing and is not slow: %d", n)
 	}
-	eventually(t, "a connection whose client went is released", func() bool { return w.gateway.Connections() == 1 })
+	eventually(t, "a connection whose client went is released", func() bool { return w.gateway.Count() == 1 })
 }
 
 func TestFragmentsWithPingsBetween(t *testing.T) {

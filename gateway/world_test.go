@@ -114,6 +114,7 @@ type world struct {
 	t       *testing.T
 	gateway *Gateway
 	journal *gated
+	node    *node.Node
 	url     string // ws://…
 	addr    string
 }
@@ -134,6 +135,11 @@ func newNode(t testing.TB, codecs []channel.Codec) (*node.Node, *gated) {
 // start starts a gateway; what o leaves open is filled in.
 func start(t *testing.T, o Options) *world {
 	t.Helper()
+	return startLogged(t, o, slog.New(slog.DiscardHandler))
+}
+
+func startLogged(t *testing.T, o Options, log *slog.Logger) *world {
+	t.Helper()
 	w := &world{t: t}
 	var n *node.Node
 	codecs := session.Codecs()
@@ -142,7 +148,7 @@ func start(t *testing.T, o Options) *world {
 	}
 	n, w.journal = newNode(t, codecs)
 	o.Node, o.Backend, o.Writers = "a", n, n.Writers()
-	o.Log = slog.New(slog.DiscardHandler)
+	w.node, o.Log = n, log
 	if secure {
 		o.TLS = &tls.Config{Certificates: []tls.Certificate{authority.TLS()}}
 	}
@@ -353,6 +359,27 @@ func (w *world) knock(path string, frames ...byte) *wild {
 		w.t.Fatal(err)
 	}
 	return newWild(w.t, c)
+}
+
+// knockFrom connects as a trusted proxy does for a client, and returns the answer.
+func (w *world) knockFrom(path, from string) *http.Response {
+	w.t.Helper()
+	c, err := w.connect()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { c.Close() })
+	_ = c.SetDeadline(time.Now().Add(patience))
+	request := strings.Replace(handshake(w.addr, path), "\r\n\r\n", "\r\nX-Forwarded-For: "+from+"\r\n\r\n", 1)
+	if _, err := c.Write([]byte(request)); err != nil {
+		w.t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	resp.Body.Close()
+	return resp
 }
 
 func newWild(t *testing.T, c net.Conn) *wild {

@@ -60,6 +60,7 @@ func New(n *node.Node, g *gateway.Gateway, j *Journal) *prometheus.Registry {
 
 func counters(r *prometheus.Registry, n *node.Node, g *gateway.Gateway) {
 	nodeStats, hub, out, gate, secure := n.Stats(), n.Hub().Stats(), &n.Writers().Stats, g.Stats(), g.TLSStats()
+	tooMuch := g.Limits.Stats()
 	sent := g.Compression
 	if sent == nil {
 		sent = new(session.Compression) // it stays at 0
@@ -100,6 +101,14 @@ func counters(r *prometheus.Registry, n *node.Node, g *gateway.Gateway) {
 		{"connections_accepted_total", "Connections accepted.", &gate.Accepted},
 		{"connections_refused_total", "Handshakes refused.", &gate.Refused},
 		{"connections_closed_total", "Connections ended.", &gate.Closed},
+		{"connections_denied_total", "Connections closed at once because they showed no valid token, or their user had too many.", &gate.Denied},
+		{"limited_commands_total", "Commands refused because the connection sent too many.", &tooMuch.Commands},
+		{"limited_publishes_total", "Publishes refused because the connection published too much.", &tooMuch.Publishes},
+		{"limited_user_publishes_total", "Publishes refused because the user published too much.", &tooMuch.UserPublishes},
+		{"limited_channel_publishes_total", "Publishes refused because too much was published into the channel.", &tooMuch.ChannelPublishes},
+		{"limited_user_connections_total", "Connections refused because the user had too many.", &tooMuch.UserConnections},
+		{"limited_address_connects_total", "Handshakes refused because the address connected too often.", &tooMuch.AddressConnects},
+		{"limited_closed_total", "Connections closed because they went on although they were refused.", &tooMuch.Closed},
 		{"connections_silent_total", "Connections closed because they did not answer a ping.", &gate.NoPong},
 		{"connections_slow_total", "Connections closed because they accepted no bytes or let answers pile up.", &gate.Slow},
 		{"connections_violation_total", "Connections closed because they broke the protocol.", &gate.Violation},
@@ -123,7 +132,7 @@ func gauges(r *prometheus.Registry, n *node.Node, g *gateway.Gateway) {
 		name, help string
 		value      func() float64
 	}{
-		{"connections", "Connections now.", func() float64 { return float64(g.Connections()) }},
+		{"connections", "Connections now.", func() float64 { return float64(g.Count()) }},
 		{"channels", "Channels in use on this node.", func() float64 { return float64(n.Hub().Channels()) }},
 		{"journal_queue_messages", "Messages that wait for the journal.", func() float64 { return float64(n.Queue().Queued) }},
 		{"journal_up", "1 when the journal answers.", func() float64 { return truth(n.Health().JournalOK) }},

@@ -1,6 +1,8 @@
 package session
 
 import (
+	"encoding/json"
+
 	"barrage/channel"
 	"barrage/fanout"
 	"barrage/proto"
@@ -51,7 +53,10 @@ func (rawCodec) Skipped(string, uint64) fanout.Notice { return fanout.Notice{} }
 // jsonCodec writes a message line.
 type jsonCodec struct{}
 
-func (jsonCodec) AppendFrame(dst []byte, _ string, m *proto.Message) []byte {
+func (jsonCodec) AppendFrame(dst []byte, name string, m *proto.Message) []byte {
+	if _, ok := proto.EventsBase(name); ok {
+		return appendLine(dst, appendEvent(nil, m.Data))
+	}
 	return appendText(dst, func(b []byte) []byte { return proto.AppendMessage(b, m) })
 }
 
@@ -59,6 +64,23 @@ func (jsonCodec) Reset(_ string, p proto.Position, reason string) fanout.Notice 
 	return fanout.Notice{Frames: appendLine(nil, proto.AppendReset(nil, proto.Reset{Epoch: p.Epoch, Offset: p.Offset, Reason: reason}))}
 }
 
-func (jsonCodec) Skipped(_ string, n uint64) fanout.Notice {
+// Skipped says nothing of events: a roster tells who is there.
+func (jsonCodec) Skipped(name string, n uint64) fanout.Notice {
+	if _, ok := proto.EventsBase(name); ok {
+		return fanout.Notice{}
+	}
 	return fanout.Notice{Frames: appendLine(nil, proto.AppendSkipped(nil, proto.Skipped{Count: n}))}
+}
+
+// appendEvent appends the line of a member that came or went. What cannot be read, because of another version, becomes a line that
+// clients pass over.
+func appendEvent(dst, data []byte) []byte {
+	var e proto.MemberEvent
+	switch err := json.Unmarshal(data, &e); {
+	case err == nil && e.Join != nil:
+		return proto.AppendJoin(dst, e.Join)
+	case err == nil && e.Leave != nil:
+		return proto.AppendLeave(dst, e.Leave)
+	}
+	return append(dst, "{}"...)
 }

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -8,6 +9,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"barrage/auth"
 	"barrage/channel"
 	"barrage/fanout"
 	"barrage/node"
@@ -25,6 +27,8 @@ type backend struct {
 	queries   []node.HistoryQuery
 	pages     []func(proto.History, *proto.Error)
 	joins     []channel.JoinRequest
+	events    []string // Enter, Exit and joins of a channel's events
+	roster    proto.Roster
 	// refuse, when set, answers publishes at once.
 	refuse *proto.Error
 }
@@ -51,9 +55,13 @@ func (b *backend) History(_ string, q node.HistoryQuery, done func(proto.History
 
 func (b *backend) Info(string) channel.Count { return channel.Count{Members: 3, Nodes: 2} }
 
-func (b *backend) Join(_ string, r channel.JoinRequest) {
+func (b *backend) Join(name string, r channel.JoinRequest) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if base, ok := proto.EventsBase(name); ok {
+		b.events = append(b.events, "listen "+base)
+		return
+	}
 	b.joins = append(b.joins, r)
 }
 
@@ -123,6 +131,12 @@ type client struct {
 // open makes a session. It is not a member until join.
 func open(t *testing.T, format int, query string) *client {
 	t.Helper()
+	return openAs(t, format, query, nil, nil)
+}
+
+// openAs is open for a client that has shown who it is.
+func openAs(t *testing.T, format int, query string, id *auth.Identity, policy *auth.Policy) *client {
+	t.Helper()
 	q, err := proto.ParseQuery(query)
 	if err != nil {
 		t.Fatal(err)
@@ -130,10 +144,10 @@ func open(t *testing.T, format int, query string) *client {
 	writers := fanout.NewWriters(1)
 	t.Cleanup(writers.Close)
 	c := &client{t: t, backend: &backend{}, socket: &socket{}}
-	c.server = &Server{Node: "a", Backend: c.backend}
+	c.server = &Server{Node: "a", Backend: c.backend, Policy: policy}
 	c.out = fanout.NewOutlet(writers, c.socket, 0)
 	c.Session = New(Options{
-		Connection: c, Client: "c1", Channel: "room", Format: format, User: q.Name,
+		Connection: c, Client: "c1", Channel: "room", Format: format, User: q.Name, Identity: id,
 	})
 	c.Start(&q, nil)
 	return c
@@ -216,11 +230,25 @@ func (c *client) expect(want ...string) {
 	}
 }
 
-func (*backend) Enter(string, proto.MemberInfo, bool) {}
-func (*backend) Exit(string, string)                  {}
-func (*backend) Presence(_ string, done func(proto.Roster, *proto.Error)) {
-	done(proto.Roster{}, proto.ErrNotAvailable)
+func (b *backend) Enter(name string, m proto.MemberInfo, announce bool) {
+	b.note("enter %s %s %s %s %s %t", name, m.User, m.Client, m.Info, m.ChanInfo, announce)
 }
-func (*backend) Counts(_ string, done func(proto.Counts, *proto.Error)) {
-	done(proto.Counts{}, proto.ErrNotAvailable)
+
+func (b *backend) Exit(name, client string) { b.note("exit %s %s", name, client) }
+
+func (b *backend) note(format string, args ...any) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.events = append(b.events, fmt.Sprintf(format, args...))
 }
+
+// noted is what Enter, Exit and Join of a channel's events were called with.
+func (b *backend) noted() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return strings.Join(b.events, ", ")
+}
+
+func (b *backend) Presence(_ string, done func(proto.Roster, *proto.Error)) { done(b.roster, nil) }
+
+func (b *backend) Counts(_ string, done func(proto.Counts, *proto.Error)) { done(b.roster.Counts, nil) }

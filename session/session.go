@@ -18,6 +18,7 @@ import (
 	"barrage/auth"
 	"barrage/channel"
 	"barrage/fanout"
+	"barrage/limit"
 	"barrage/node"
 	"barrage/proto"
 	"barrage/ws"
@@ -63,6 +64,8 @@ type Server struct {
 	Policy *auth.Policy
 	// Tokens verifies tokens. Nil means that there is no authentication: everyone is anonymous.
 	Tokens auth.Tokens
+	// Limits says what is too much. Nil limits nothing.
+	Limits *limit.Limiter
 }
 
 // Connection is what a session asks of the connection that it belongs to. Its methods must not block.
@@ -85,8 +88,10 @@ type Options struct {
 	Channel string
 	// Format is Raw or JSON.
 	Format int
-	// User is the name under which the client publishes.
+	// User is the name under which an anonymous client publishes; one with a user id publishes under that.
 	User string
+	// Identity is who the client has shown to be; nil without authentication.
+	Identity *auth.Identity
 	// Deflated says that the client has negotiated permessage-deflate: see Server.Compression.
 	Deflated bool
 }
@@ -100,7 +105,8 @@ type Session struct {
 	format  uint8
 	deflate bool // with permessage-deflate
 
-	ended atomic.Bool // a close frame was sent
+	ended   atomic.Bool // a close frame was sent
+	leaving atomic.Bool // no message is taken any more
 
 	mu        sync.Mutex
 	underway  uint8 // owner: mu; commands without an answer yet
@@ -108,6 +114,8 @@ type Session struct {
 	joined    bool  // owner: mu
 	paused    bool  // owner: mu; Full reported true
 	edge      *edge // owner: mu; nil in the middle of the session's life
+
+	extra *extra // owner: mu, for the pointer; nil for most that are anonymous
 }
 
 // edge is what a session has besides at its beginning and at its end.
@@ -122,6 +130,13 @@ func (s *Session) Init(o Options) {
 	copy(s.client[:], o.Client)
 	s.channel, s.user, s.format = unique.Make(o.Channel), unique.Make(o.User), uint8(o.Format)
 	s.deflate = o.Deflated
+	if o.Identity != nil {
+		s.extra = &extra{}
+		s.extra.adopt(o.Identity, o.Channel)
+		if o.Identity.User != "" {
+			s.user = unique.Make(o.Identity.User)
+		}
+	}
 }
 
 // id is the id of the connection.
@@ -136,8 +151,13 @@ func New(o Options) *Session {
 
 // Start joins the channel as q asks. greeting goes out before anything else, when the channel is ready or the session ends:
 // the answer to the handshake. A client that is connected is therefore joined, and misses nothing from then on. The welcome,
-// and a reset before it, follow the greeting; until then the session is full. It is called once, before all others.
+// and a reset before it, follow the greeting; until then the session is full. A client that may not do what q asks for is closed
+// after the greeting. It is called once, before all others; Refuse is called instead when the client may not do anything.
 func (s *Session) Start(q *proto.JoinQuery, greeting []byte) {
+	if err := s.admit(q); err != nil {
+		s.Refuse(CloseOf(err), greeting)
+		return
+	}
 	skip := fanout.Sender(0)
 	if !q.Echo {
 		skip = channel.SenderOf(s.id())
@@ -145,10 +165,22 @@ func (s *Session) Start(q *proto.JoinQuery, greeting []byte) {
 	if len(greeting) > 0 {
 		s.edge = &edge{greeting: greeting}
 	}
-	s.conn.Server().Backend.Join(s.channel.Value(), channel.JoinRequest{
+	r := channel.JoinRequest{
 		Start:  channel.Start{Since: q.Since, Epoch: q.Epoch, Last: q.Last},
 		Format: s.codec(), Outlet: s.conn.Outlet(), Skip: skip, Ready: s.ready,
-	})
+	}
+	if (q.Since != nil || q.Last > 0) && s.allow(auth.History) != nil { // on /ws: see admit
+		r.Start, r.Ready = channel.Start{}, s.readyWithoutHistory
+	}
+	s.conn.Server().Backend.Join(s.channel.Value(), r)
+}
+
+// Refuse ends a session that must not start, with c after the greeting.
+func (s *Session) Refuse(c proto.Close, greeting []byte) {
+	if len(greeting) > 0 {
+		s.edge = &edge{greeting: greeting}
+	}
+	s.End(c)
 }
 
 // codec is the index of the codec that writes what the client is sent.
@@ -166,15 +198,27 @@ func (s *Session) ready(j channel.Joined) bool {
 	case j.Reset && s.format == Raw:
 		s.End(missed(j.Reason))
 	}
+	welcome := s.welcome(j)
 	s.mu.Lock()
-	s.greet(s.welcome(j))
+	s.greet(welcome)
 	s.joined = true
-	resume := s.resumable()
+	resume, x := s.resumable(), s.extra
 	s.mu.Unlock()
 	if resume {
 		s.conn.Resume()
 	}
+	if x != nil && j.Err == nil && !s.ended.Load() {
+		go s.arrive(x) // the channel is locked
+	}
 	return j.Err == nil
+}
+
+// readyWithoutHistory is ready for a client that asked for what was published before, and may not read it.
+func (s *Session) readyWithoutHistory(j channel.Joined) bool {
+	if !j.Live && j.Err == nil {
+		j.Reset, j.Next, j.Reason = true, j.Offset+1, "reading the history of this channel is not allowed; the stream goes on with the next new message"
+	}
+	return s.ready(j)
 }
 
 // welcome is what a client is told when it is joined.
@@ -185,9 +229,13 @@ func (s *Session) welcome(j channel.Joined) (frames []byte) {
 	if j.Reset {
 		frames = appendLine(frames, proto.AppendReset(nil, proto.Reset{Epoch: j.Epoch, Offset: j.Next - 1, Reason: j.Reason}))
 	}
-	return appendLine(frames, proto.AppendWelcome(make([]byte, 0, 256), proto.Welcome{
+	w := proto.Welcome{
 		Node: s.conn.Server().Node, Client: s.id(), Channel: s.channel.Value(), Epoch: j.Epoch, Offset: j.Offset, Live: j.Live,
-	}))
+	}
+	if id, expires := s.identity(); id != nil {
+		w.User, w.Expires = id.User, unix(expires)
+	}
+	return appendLine(frames, proto.AppendWelcome(make([]byte, 0, 256), w))
 }
 
 // greet sends the greeting, and frames after it, unless the session has ended. The session is locked.
@@ -239,11 +287,11 @@ func (s *Session) resumable() bool {
 // Message takes one text message of the client. payload is valid only during the call. When the session becomes full within
 // it, what was not taken is returned, a part of payload, to be given again once the session is not full any more.
 func (s *Session) Message(payload []byte) (rest []byte) {
-	if s.ended.Load() {
+	if s.ended.Load() || s.leaving.Load() {
 		return nil
 	}
 	if s.format == Raw {
-		s.publish(proto.Command{Data: proto.RawToData(payload)})
+		s.text(payload)
 		return nil
 	}
 	payload = bytes.TrimSpace(payload)
@@ -266,11 +314,28 @@ func (s *Session) Message(payload []byte) (rest []byte) {
 
 func (s *Session) line(line []byte) {
 	c, err := proto.ParseCommand(line)
+	if refused := s.spend(c.Kind); refused != nil {
+		s.refuse(c.ID, refused)
+		return
+	}
 	if err != nil {
 		s.fail(c.ID, asError(err))
 		return
 	}
 	s.command(c)
+}
+
+// text publishes a text of /raw, which cannot be told otherwise than by a close that it was not.
+func (s *Session) text(payload []byte) {
+	err := s.allow(auth.Publish)
+	if err == nil {
+		err = s.spend(proto.CommandPublish)
+	}
+	if err != nil {
+		s.Leave(CloseOf(err.With("your last text was not published: %s", err.Message)))
+		return
+	}
+	s.publish(proto.Command{Data: proto.RawToData(payload)})
 }
 
 func asError(err error) *proto.Error {
@@ -283,20 +348,31 @@ func asError(err error) *proto.Error {
 func (s *Session) command(c proto.Command) {
 	switch c.Kind {
 	case proto.CommandPublish:
+		if err := s.allow(auth.Publish); err != nil {
+			s.fail(c.ID, err)
+			return
+		}
 		s.publish(c)
 	case proto.CommandPing:
 		s.reply(proto.AppendPong(nil, proto.Pong{ID: c.ID}))
 	case proto.CommandInfo:
-		n := s.conn.Server().Backend.Info(s.channel.Value())
-		s.reply(proto.AppendInfo(nil, proto.Info{ID: c.ID, Members: n.Members, Nodes: n.Nodes}))
+		s.info(c)
 	case proto.CommandHistory:
+		if err := s.allow(auth.History); err != nil {
+			s.fail(c.ID, err)
+			return
+		}
 		s.history(c)
+	case proto.CommandPresence:
+		s.presence(c)
+	case proto.CommandRefresh:
+		s.refresh(c)
 	}
 }
 
 func (s *Session) publish(c proto.Command) {
 	s.begin(0)
-	p := node.Publication{Channel: s.channel.Value(), Key: c.ID, User: s.user.Value(), Client: s.id(), Data: c.Data}
+	p := node.Publication{Channel: s.channel.Value(), Key: c.ID, User: s.user.Value(), Client: s.id(), Data: c.Data, Attributes: s.attributes()}
 	s.conn.Server().Backend.Publish(p, func(at node.Published, err *proto.Error) {
 		switch {
 		case err == nil && s.format == JSON:
@@ -381,8 +457,12 @@ func (s *Session) End(c proto.Close) (first bool) {
 	return true
 }
 
-// Leave ends the session with c as soon as every command under way has its answer. The caller gives it no more messages.
+// Leave ends the session with c as soon as every command under way has its answer. Messages that arrive later are ignored. Only
+// the first call has an effect.
 func (s *Session) Leave(c proto.Close) {
+	if s.leaving.Swap(true) {
+		return
+	}
 	s.mu.Lock()
 	if s.edge == nil {
 		s.edge = &edge{}
@@ -399,9 +479,6 @@ var pingFrame = ws.AppendFrame(nil, ws.OpPing, nil)
 
 // Ping is a frame that the client answers.
 func (s *Session) Ping() []byte { return pingFrame }
-
-// Gone says that the connection has ended. Nothing is called after it.
-func (s *Session) Gone() {}
 
 // String names the session in logs.
 func (s *Session) String() string { return fmt.Sprintf("client %s in %q", s.id(), s.channel.Value()) }

@@ -27,6 +27,7 @@ import (
 	"barrage/internal/spare"
 	"barrage/journal"
 	journalopen "barrage/journal/open"
+	"barrage/limit"
 	"barrage/metrics"
 	"barrage/node"
 	"barrage/session"
@@ -82,7 +83,7 @@ func runServe(ctx context.Context, cfg config.Config, out io.Writer, log *slog.L
 	case err = <-failed:
 		err = fmt.Errorf("serving %s failed: %w", listener.Addr(), err)
 	case <-ctx.Done():
-		s.log.Info("shutting down", "connections", s.gateway.Connections(), "drain", cfg.Limits.Drain)
+		s.log.Info("shutting down", "connections", s.gateway.Count(), "drain", cfg.Limits.Drain)
 	}
 	return errors.Join(err, s.close())
 }
@@ -189,9 +190,10 @@ func (s *server) open(ctx context.Context) error {
 	s.gateway = gateway.New(gateway.Options{
 		Node: s.cfg.Name, Backend: n, Writers: n.Writers(), Log: s.log,
 		Compression: compression, MaxMessage: limits.Message, MaxConnections: limits.Connections, MaxPerAddress: limits.ConnectionsPerAddress,
+		Limits: limiter(limits), Queue: limits.Queue,
 		Ping: limits.Ping, Pong: limits.Pong, Write: limits.Write,
 		Origins: s.cfg.Origins, TrustedProxies: prefixes(s.cfg.TrustedProxies), TLS: s.tlsConfig(),
-		Policy: s.policy, Tokens: s.verifier(), Echo: s.cfg.DebugEndpoints,
+		Policy: s.policy, Tokens: s.verifier(), UserHeader: s.cfg.Auth.UserHeader, Anonymous: s.cfg.Auth.Anonymous, Echo: s.cfg.DebugEndpoints,
 	})
 	registry := metrics.New(n, s.gateway, appends)
 	if s.keys != nil {
@@ -263,6 +265,15 @@ func retention(c config.Config) journal.Policy {
 		}
 	}
 	return p
+}
+
+// limiter holds the limits of clients.
+func limiter(l config.Limits) *limit.Limiter {
+	return limit.New(limit.Options{
+		Commands: limit.PerSecond(l.Commands), Publishes: limit.PerSecond(l.Publishes),
+		UserConnections: l.UserConnections, UserPublishes: limit.PerSecond(l.UserPublishes),
+		AddressConnects: limit.PerSecond(l.AddressConnects), ChannelPublishes: limit.PerSecond(l.ChannelPublishes),
+	})
 }
 
 func prefixes(list []string) (out []netip.Prefix) {

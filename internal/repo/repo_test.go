@@ -69,7 +69,7 @@ func sources(t *testing.T) []source {
 var layers = [][]string{
 	{"proto"},
 	{"fanout", "ws", "config", "web"},
-	{"journal", "broker", "client", "auth"},
+	{"journal", "broker", "client", "auth", "limit"},
 	{"channel", "cluster"},
 	{"node"},
 	{"session", "engine"},

@@ -47,9 +47,9 @@ func onEach(t *testing.T, compression *session.Compression, test func(*testing.T
 				}
 			})
 			test(t, Target{Addr: s.Addr, Path: "/echo"})
-			for deadline := time.Now().Add(patience); s.Gateway.Connections() > 0; time.Sleep(time.Millisecond) {
+			for deadline := time.Now().Add(patience); s.Gateway.Count() > 0; time.Sleep(time.Millisecond) {
 				if time.Now().After(deadline) {
-					t.Fatalf("no connection is left behind: %d", s.Gateway.Connections())
+					t.Fatalf("no connection is left behind: %d", s.Gateway.Count())
 				}
 			}
 		})

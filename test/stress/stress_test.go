@@ -128,7 +128,7 @@ func (w *world) round(rnd *rand.Rand, d time.Duration, lazy bool) {
 func (w *world) settled() uint64 {
 	t, s := w.t, w.server
 	t.Helper()
-	eventually(t, "no connection is left behind", func() bool { return s.Gateway.Connections() == 0 })
+	eventually(t, "no connection is left behind", func() bool { return s.Gateway.Count() == 0 })
 	eventually(t, "no member is left behind", func() bool {
 		for _, members := range s.Node.Hub().Local() {
 			if members > 0 {

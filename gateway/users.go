@@ -1,0 +1,134 @@
+package gateway
+
+import (
+	"slices"
+	"time"
+
+	"barrage/proto"
+	"barrage/session"
+)
+
+// known is a peer whose connection can be found by its user. Its methods may be called from any goroutine.
+type known interface {
+	// User is the id of its user, empty for an anonymous one. It never changes once the connection is enrolled.
+	User() string
+	// Control does what the server API asks of the connection, and reports whether that concerned it.
+	Control(c proto.Control) bool
+	// Info describes it.
+	Info() proto.ConnectionInfo
+}
+
+// expiring is a peer that may have shown a token.
+type expiring interface {
+	// Expire ends a session whose token has expired, and returns how long to wait until that must be looked at again; 0 for as
+	// long as one likes.
+	Expire(now time.Time) (after time.Duration)
+}
+
+// begin joins the connection, before anyone else finds it: nothing goes out before the greeting. One that is refused is greeted and
+// closed: a page is told nothing of an answer by HTTP, and would take it for a failure of the network.
+func (g *Gateway) begin(p *plainConn, a *admission) {
+	greeting := a.appendResponse(make([]byte, 0, greetingSize))
+	user := p.session.User()
+	if a.refused == nil {
+		a.refused = g.reserve(user)
+	}
+	if a.refused != nil {
+		g.stats.Denied.Add(1)
+		p.denied = true
+		p.session.Refuse(session.CloseOf(a.refused), greeting)
+		return
+	}
+	p.session.Start(&a.query, greeting)
+	g.enroll(&p.conn, user)
+}
+
+// personal is what a user has on this node.
+type personal struct {
+	count int     // connections that are there or about to be
+	conns []*conn // those that are there
+}
+
+// reserve makes room for one connection of a user; the error is for the client. withdraw gives it back.
+func (g *Gateway) reserve(user string) *proto.Error {
+	if user == "" {
+		return nil
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	p := g.users[user]
+	if p == nil {
+		p = &personal{}
+	}
+	if err := g.Limits.Connected(user, p.count); err != nil {
+		return err
+	}
+	p.count++
+	g.users[user] = p
+	return nil
+}
+
+// enroll lets a connection be found by its user, for whom reserve has made room.
+func (g *Gateway) enroll(c *conn, user string) {
+	if user == "" {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	p := g.users[user]
+	p.conns = append(p.conns, c)
+}
+
+// withdraw undoes reserve, and enroll if that was called.
+func (g *Gateway) withdraw(c *conn, user string) {
+	if user == "" {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	p := g.users[user]
+	if i := slices.Index(p.conns, c); i >= 0 {
+		p.conns = slices.Delete(p.conns, i, i+1)
+	}
+	g.Limits.Disconnected(user)
+	if p.count--; p.count == 0 {
+		delete(g.users, user)
+	}
+}
+
+// of returns the connections of a user.
+func (g *Gateway) of(user string) (all []known) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if p := g.users[user]; p != nil && user != "" {
+		for _, c := range p.conns {
+			if k, ok := c.client.(known); ok {
+				all = append(all, k)
+			}
+		}
+	}
+	return all
+}
+
+// Control does what the server API asks of a user's connections on this node, and returns how many that concerned. What is closed by it
+// is closed once the commands under way have their answers.
+func (g *Gateway) Control(c proto.Control) (n int) {
+	for _, k := range g.of(c.User) {
+		client := k.Info().Client
+		if c.Client != "" && c.Client != client || slices.Contains(c.Except, client) {
+			continue
+		}
+		if k.Control(c) {
+			n++
+		}
+	}
+	return n
+}
+
+// Connections describes the connections of a user on this node.
+func (g *Gateway) Connections(user string) (list []proto.ConnectionInfo) {
+	for _, k := range g.of(user) {
+		list = append(list, k.Info())
+	}
+	return list
+}
