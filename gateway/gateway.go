@@ -73,7 +73,7 @@ type Stats struct {
 	Bombs     atomic.Int64 // of those, because a message was too large once it was inflated
 }
 
-// Gateway serves /raw/ and /ws/, and /echo when it is open.
+// Gateway serves /raw/ and /ws/, the streams (see transports), and /echo when it is open.
 type Gateway struct {
 	guests guests
 	Options
@@ -168,7 +168,7 @@ func (g *Gateway) Handles(r *http.Request) bool {
 			return true
 		}
 	}
-	return g.echoes(r)
+	return g.echoes(r) || transportOf(r) != nil
 }
 
 // target is what a request asks for.
@@ -184,19 +184,30 @@ func parse(r *http.Request) (t target, err error) {
 	for prefix, format := range formats {
 		if rest, ok := strings.CutPrefix(path, prefix); ok {
 			t.format = format
-			if t.channel, err = url.PathUnescape(rest); err != nil {
-				return t, fmt.Errorf("the channel's name is not percent-encoded right: %w", err)
-			}
+			err = t.read(rest, r.URL.RawQuery)
 		}
 	}
-	if err := proto.CheckChannel(t.channel); err != nil {
-		return t, err
-	}
-	t.query, err = proto.ParseQuery(r.URL.RawQuery)
-	if e, ok := errors.AsType[*proto.Error](err); ok {
-		return t, errors.New(e.Message)
-	}
 	return t, err
+}
+
+// read reads the escaped name of a channel and the query.
+func (t *target) read(channel, query string) (err error) {
+	if t.channel, err = url.PathUnescape(channel); err != nil {
+		return fmt.Errorf("the channel's name is not percent-encoded right: %w", err)
+	}
+	if err := proto.CheckChannel(t.channel); err != nil {
+		return err
+	}
+	t.query, err = proto.ParseQuery(query)
+	return sentence(err)
+}
+
+// sentence is an error without its code.
+func sentence(err error) error {
+	if e, ok := errors.AsType[*proto.Error](err); ok {
+		return errors.New(e.Message)
+	}
+	return err
 }
 
 // admission is a request that may become a connection. It is counted until its connection is released.
@@ -221,7 +232,7 @@ func (g *Gateway) admit(r *http.Request) (a admission, err error) {
 		}
 	}
 	if !ws.OriginAllowed(up.Origin, up.Host, g.Origins) {
-		return a, &ws.HandshakeError{Status: http.StatusForbidden, Message: fmt.Sprintf("pages of the origin %q may not connect here; add it to the setting origins", up.Origin)}
+		return a, forbiddenOrigin(up.Origin)
 	}
 	a.key, a.addr = up.Key, g.clientAddr(r)
 	if g.Compression != nil {
@@ -230,8 +241,15 @@ func (g *Gateway) admit(r *http.Request) (a admission, err error) {
 	return a, g.count(a.addr)
 }
 
+func forbiddenOrigin(origin string) error {
+	return &ws.HandshakeError{Status: http.StatusForbidden, Message: fmt.Sprintf("pages of the origin %q may not connect here; add it to the setting origins", origin)}
+}
+
 // Upgrade implements engine.Upgrader.
 func (g *Gateway) Upgrade(r *http.Request) (refusal []byte, open func(engine.Socket) engine.Handler) {
+	if t := transportOf(r); t != nil {
+		return g.upgradeStream(t, r)
+	}
 	a, err := g.admit(r)
 	if err != nil {
 		return g.refusal(err).AppendTo(nil), nil
@@ -242,15 +260,16 @@ func (g *Gateway) Upgrade(r *http.Request) (refusal []byte, open func(engine.Soc
 
 // ServeHTTP upgrades a request that net/http has read, or says why not.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if t := transportOf(r); t != nil {
+		g.serveStream(t, w, r)
+		return
+	}
 	a, err := g.admit(r)
 	if err != nil {
 		g.refuse(w, err)
 		return
 	}
-	if err := g.upgrade(w, a); err != nil {
-		g.release(a.addr, nil)
-		g.Log.Debug("a handshake was not completed", "address", a.addr, "error", err)
-	}
+	g.upgrade(w, a.addr, g.opener(a))
 }
 
 // refusal counts an error of admit and returns what to answer.
@@ -269,8 +288,15 @@ func (g *Gateway) refuse(w http.ResponseWriter, err error) {
 	fmt.Fprintln(w, e.Message)
 }
 
-// upgrade answers the handshake and hands the connection to the engine.
-func (g *Gateway) upgrade(w http.ResponseWriter, a admission) error {
+// upgrade hands the connection of an admitted request to the engine, or releases it.
+func (g *Gateway) upgrade(w http.ResponseWriter, addr netip.Addr, open func(engine.Socket) engine.Handler) {
+	if err := g.handOver(w, open); err != nil {
+		g.release(addr, nil)
+		g.Log.Debug("a handshake was not completed", "address", addr, "error", err)
+	}
+}
+
+func (g *Gateway) handOver(w http.ResponseWriter, open func(engine.Socket) engine.Handler) error {
 	netConn, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		g.refuse(w, &ws.HandshakeError{Status: http.StatusInternalServerError, Message: "this server cannot upgrade connections"})
@@ -282,7 +308,7 @@ func (g *Gateway) upgrade(w http.ResponseWriter, a admission) error {
 		return err
 	}
 	g.stats.Accepted.Add(1)
-	g.engine.Serve(netConn, buffered(rw.Reader), g.opener(a))
+	g.engine.Serve(netConn, buffered(rw.Reader), open)
 	return nil
 }
 
@@ -361,15 +387,29 @@ func (g *Gateway) open(socket engine.Socket, a admission) engine.Handler {
 	p := &plainConn{conn: conn{gateway: g, from: a.addr.As16(), asm: g.assembler(a)}}
 	c := &p.conn
 	c.client = &p.session
-	// The first ping comes early, so that those who connected together are not pinged together ever after.
-	c.heard.Store(g.now() - moment(mathrand.Int64N(max(g.Ping.Milliseconds()/2, 1))))
+	c.heard.Store(g.pastMoment())
 	c.out.Init(g.Writers, socket, 0)
 	p.session.Init(session.Options{
-		Connection: c, Client: strings.ToLower(rand.Text()[:16]),
+		Connection: c, Client: newClient(),
 		Channel: a.channel, Format: a.format, User: a.query.Name, Deflated: a.extensions != "",
 	})
 	// Before anyone else finds the connection: nothing goes out before the greeting.
 	p.session.Start(&a.query, a.appendResponse(make([]byte, 0, greetingSize)))
+	g.enter(c)
+	return c
+}
+
+// newClient is the id of a connection.
+func newClient() string { return strings.ToLower(rand.Text()[:16]) }
+
+// pastMoment is when a new connection is said to have been heard: its first ping comes early, so that those who connected
+// together are not pinged together ever after.
+func (g *Gateway) pastMoment() moment {
+	return g.now() - moment(mathrand.Int64N(max(g.Ping.Milliseconds()/2, 1)))
+}
+
+// enter adds an admitted connection, whose session was started, to those that there are.
+func (g *Gateway) enter(c *conn) {
 	g.mu.Lock()
 	g.pending--
 	c.place = int32(len(g.conns))
@@ -377,12 +417,11 @@ func (g *Gateway) open(socket engine.Socket, a admission) engine.Handler {
 	closing := g.closing
 	g.mu.Unlock()
 	if g.Log.Enabled(context.Background(), slog.LevelDebug) {
-		g.Log.Debug("connected", "session", c.client, "address", a.addr)
+		g.Log.Debug("connected", "session", c.client, "address", c.addr())
 	}
 	if closing {
 		c.leave(proto.CloseShutdown)
 	}
-	return c
 }
 
 // assembler makes the reader of a connection by what was negotiated.
