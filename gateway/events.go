@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"crypto/rand"
 	"errors"
 	"net/http"
 	"strings"
@@ -33,14 +34,12 @@ func admitEvents(g *Gateway, r *http.Request, _ []byte) (func(opening) *streamCo
 	if err != nil {
 		return nil, err
 	}
-	expires := int64(0)
-	if !id.Expires.IsZero() {
-		expires = id.Expires.Unix()
-	}
 	return func(o opening) *streamConn {
-		e := &eventConn{streamConn: streamConn{expires: expires}}
+		e := &eventConn{}
 		o.prepare(&e.streamConn, &e.session)
-		e.session.Init(session.Options{Connection: &e.conn, Client: newClient(), Channel: t.channel})
+		e.session.Init(session.Options{
+			Connection: &e.conn, Client: strings.ToLower(rand.Text()[:16]), Identity: id, Channel: t.channel,
+		})
 		e.session.Start(&t.query, o.head)
 		return &e.streamConn
 	}, nil
@@ -80,21 +79,28 @@ func lastEventID(r *http.Request) (string, error) {
 	return "", errors.New("the id of the last event is given several times; give it once")
 }
 
-// identifyStream says who a request for the events of a channel is from, if they may subscribe. The error is a
-// *ws.HandshakeError.
+// identifyStream says who a request for the events of a channel is from, if they may subscribe: nil without authentication. The error
+// is a *ws.HandshakeError.
 func (g *Gateway) identifyStream(r *http.Request, channel string) (*auth.Identity, error) {
-	id := &auth.Identity{}
-	if token := streamToken(r); token != "" && g.server.Tokens != nil {
-		var err *proto.Error
-		if id, err = g.server.Tokens.Connection(token); err != nil {
-			return nil, refuseIdentity(err)
+	var id *auth.Identity
+	if g.Tokens != nil {
+		id = &auth.Identity{}
+		if token := streamToken(r); token != "" {
+			var err *proto.Error
+			if id, err = g.Tokens.Connection(token); err != nil {
+				return nil, refuseIdentity(err)
+			}
 		}
 	}
-	if g.server.Policy == nil {
+	if g.Policy == nil {
 		return id, nil
 	}
-	_, token := id.Subs[channel]
-	if err := g.server.Policy.Allow(id, auth.Request{Action: auth.Subscribe, Channel: channel, Token: token}); err != nil {
+	who := id
+	if who == nil {
+		who = &auth.Identity{}
+	}
+	_, token := who.Subs[channel]
+	if err := g.Policy.Allow(who, auth.Request{Action: auth.Subscribe, Channel: channel, Token: token}); err != nil {
 		return nil, refuseIdentity(err)
 	}
 	return id, nil

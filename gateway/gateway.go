@@ -25,6 +25,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"barrage/auth"
 	"barrage/engine"
 	"barrage/fanout"
 	"barrage/proto"
@@ -53,6 +54,10 @@ type Options struct {
 	Origins []string
 	// TrustedProxies are the peers whose X-Forwarded-For is believed.
 	TrustedProxies []netip.Prefix
+	// Policy says who may do what; nil allows everything to everyone.
+	Policy *auth.Policy
+	// Tokens verifies tokens; nil means that there is no authentication.
+	Tokens auth.Tokens
 	// Echo opens /echo, which gives back what it is sent: for suites that test RFC 6455, not for the public.
 	Echo bool
 	// TLS makes Listen serve TLS; nil means that it does not.
@@ -100,7 +105,7 @@ func New(o Options) *Gateway {
 	}
 	g := &Gateway{
 		Options: o, rules: [2]ws.Rules{{MaxMessage: o.MaxMessage}, {MaxMessage: o.MaxMessage, Deflate: true}},
-		server: session.Server{Node: o.Node, Backend: o.Backend, Compression: o.Compression}, began: time.Now(),
+		server: session.Server{Node: o.Node, Backend: o.Backend, Compression: o.Compression, Policy: o.Policy, Tokens: o.Tokens}, began: time.Now(),
 		perAddr: map[netip.Addr]int{}, empty: make(chan struct{}),
 	}
 	g.engine = engine.NewPortable(g.engineOptions())
@@ -384,32 +389,30 @@ const greetingSize = 384
 
 // open makes the connection of an admitted request.
 func (g *Gateway) open(socket engine.Socket, a admission) engine.Handler {
-	p := &plainConn{conn: conn{gateway: g, from: a.addr.As16(), asm: g.assembler(a)}}
+	p := &plainConn{}
 	c := &p.conn
+	c.init(g, socket, a)
 	c.client = &p.session
-	c.heard.Store(g.pastMoment())
-	c.out.Init(g.Writers, socket, 0)
 	p.session.Init(session.Options{
-		Connection: c, Client: newClient(),
+		Connection: c, Client: strings.ToLower(rand.Text()[:16]),
 		Channel: a.channel, Format: a.format, User: a.query.Name, Deflated: a.extensions != "",
 	})
 	// Before anyone else finds the connection: nothing goes out before the greeting.
 	p.session.Start(&a.query, a.appendResponse(make([]byte, 0, greetingSize)))
-	g.enter(c)
+	g.keep(c)
 	return c
 }
 
-// newClient is the id of a connection.
-func newClient() string { return strings.ToLower(rand.Text()[:16]) }
-
-// pastMoment is when a new connection is said to have been heard: its first ping comes early, so that those who connected
-// together are not pinged together ever after.
-func (g *Gateway) pastMoment() moment {
-	return g.now() - moment(mathrand.Int64N(max(g.Ping.Milliseconds()/2, 1)))
+// init makes a connection ready, but for its session.
+func (c *conn) init(g *Gateway, socket engine.Socket, a admission) {
+	c.gateway, c.from, c.asm = g, a.addr.As16(), g.assembler(a)
+	// The first ping comes early, so that those who connected together are not pinged together ever after.
+	c.heard.Store(g.now() - moment(mathrand.Int64N(max(g.Ping.Milliseconds()/2, 1))))
+	c.out.Init(g.Writers, socket, 0)
 }
 
-// enter adds an admitted connection, whose session was started, to those that there are.
-func (g *Gateway) enter(c *conn) {
+// keep puts a connection into the list of those there are.
+func (g *Gateway) keep(c *conn) {
 	g.mu.Lock()
 	g.pending--
 	c.place = int32(len(g.conns))

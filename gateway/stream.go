@@ -147,7 +147,7 @@ func (g *Gateway) admitStream(t *transport, r *http.Request, w http.ResponseWrit
 	head := t.appendHead(make([]byte, 0, greetingSize), cors)
 	return func(socket engine.Socket) engine.Handler {
 		c := open(opening{gateway: g, socket: socket, addr: addr, head: head})
-		g.enter(&c.conn)
+		g.keep(&c.conn)
 		return c
 	}, nil
 }
@@ -233,9 +233,8 @@ type opening struct {
 
 // prepare makes c, which belongs to client, ready; the caller then starts client, and gives it the head.
 func (o *opening) prepare(c *streamConn, client peer) {
-	c.gateway, c.from, c.client = o.gateway, o.addr.As16(), client
-	c.heard.Store(o.gateway.pastMoment())
-	c.out.Init(o.gateway.Writers, o.socket, 0)
+	c.init(o.gateway, o.socket, admission{addr: o.addr})
+	c.client = client
 	if s, ok := o.socket.(engine.Vigilant); ok {
 		// Nothing answers a ping: a peer that has vanished is found out because it does not acknowledge the bytes.
 		s.CutUnacknowledged(o.gateway.Ping + o.gateway.Write)

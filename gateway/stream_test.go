@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"testing"
@@ -372,6 +373,20 @@ func TestLimitsCountStreams(t *testing.T) {
 	}
 }
 
+func TestLimitsOfAnAddressCountStreams(t *testing.T) {
+	w := start(t, Options{MaxPerAddress: 1, TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
+	first := w.stream("/sse/room", "X-Forwarded-For", "192.0.2.1")
+	first.welcome()
+	request := "GET /sse/room HTTP/1.1\r\nHost: " + w.addr + "\r\n"
+	if s := w.askStream(request, "X-Forwarded-For", "192.0.2.1"); s.resp.StatusCode != 429 || s.resp.Header.Get("Retry-After") == "" {
+		t.Errorf("an address that has its connections is refused with 429, not %s", s.resp.Status)
+	}
+	w.stream("/sse/room", "X-Forwarded-For", "192.0.2.2").welcome()
+	first.Close()
+	eventually(t, "a stream that has ended counts no more", func() bool { return w.gateway.Connections() == 1 })
+	w.stream("/sse/room", "X-Forwarded-For", "192.0.2.1").welcome()
+}
+
 func TestAStreamWhileTheJournalIsAway(t *testing.T) {
 	w := start(t, Options{})
 	open := w.journal.reads.close()
@@ -407,9 +422,7 @@ func (someTokens) Subscription(string, string, string, string) (auth.Subscriptio
 }
 
 func TestWhoMayOpenAStream(t *testing.T) {
-	w := start(t, Options{})
-	w.gateway.server.Policy = &auth.Policy{Default: auth.Closed}
-	w.gateway.server.Tokens = someTokens{}
+	w := start(t, Options{Policy: &auth.Policy{Default: auth.Closed}, Tokens: someTokens{}})
 	for _, tt := range []struct {
 		path, token string
 		status      int
@@ -435,8 +448,9 @@ func TestWhoMayOpenAStream(t *testing.T) {
 }
 
 func TestAStreamEndsWithItsToken(t *testing.T) {
-	w := start(t, brisk)
-	w.gateway.server.Tokens = someTokens{expires: time.Now().Add(time.Second)}
+	o := brisk
+	o.Tokens = someTokens{expires: time.Now().Add(time.Second)}
+	w := start(t, o)
 	s := w.stream("/sse/room?token=ann")
 	s.welcome()
 	for {

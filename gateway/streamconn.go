@@ -16,7 +16,6 @@ import (
 type streamConn struct {
 	conn
 	ignored uint32 // owner: Read; bytes received, up to maxIgnored
-	expires int64  // when the right to be here ends, in Unix seconds; 0 for never
 }
 
 // maxIgnored is how many bytes a client may send after its request, where nothing is expected of it.
@@ -39,13 +38,12 @@ func (c *streamConn) Tick(now time.Time) (after time.Duration) {
 	if !ok || !c.client.Greeted() {
 		return 0
 	}
-	if c.expires != 0 {
-		left := time.Unix(c.expires, 0).Sub(now)
-		if left <= 0 {
-			c.leave(proto.CloseExpired)
-			return 0
+	if e, ok := c.client.(interface {
+		Expire(now time.Time) (after time.Duration)
+	}); ok {
+		if left := e.Expire(now); left > 0 {
+			after = min(after, left)
 		}
-		after = min(after, left)
 	}
 	g, at := c.gateway, c.gateway.moment(now)
 	silent := between(c.heard.Load(), at)

@@ -93,12 +93,12 @@ func TestBodiesOfStreamsAreBounded(t *testing.T) {
 
 // A stream that does not read for a while is given everything once it does, from memory or the journal, with the same ids.
 func TestAStalledStreamKeepsItsPlace(t *testing.T) {
-	const messages = 300
+	const messages = 150
 	w := start(t, Options{})
 	s := w.stream("/sse/room")
 	publisher := w.dial("/ws/room?echo=0")
 	epoch := publisher.welcome().Epoch
-	data := `"` + strings.Repeat("x", 30_000) + `"`
+	data := `"` + strings.Repeat("x", 60_000) + `"`
 	for range messages {
 		publisher.publish(data)
 	}

@@ -8,8 +8,10 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
 	"unique"
 
+	"barrage/auth"
 	"barrage/channel"
 	"barrage/fanout"
 	"barrage/proto"
@@ -18,26 +20,30 @@ import (
 // Events is one client of /sse, who only reads: a member of a channel that is written to as an event stream. Its methods may be
 // called from any goroutine.
 type Events struct {
-	conn    Connection
-	client  [16]byte // filled up with zeros
-	channel unique.Handle[string]
-	ended   atomic.Bool // the last bytes were sent
+	conn     Connection
+	client   [16]byte // filled up with zeros
+	channel  unique.Handle[string]
+	identity *auth.Identity // nil without authentication
+	ended    atomic.Bool    // the last bytes were sent
+	gone     bool           // owner: placing
+	entered  bool           // owner: placing; the backend knows of the client
 
+	placing  sync.Mutex // held while the backend is told; before mu
 	mu       sync.Mutex
-	greeting []byte // owner: mu; what goes out before anything else; nil once it was sent
+	greeting *[]byte // owner: mu; what goes out before anything else; nil once it was sent
 }
 
 // Init makes e a session that is not a member yet: Format, User and Deflated of o do not matter. A session is not to be copied.
 func (e *Events) Init(o Options) {
 	e.conn = o.Connection
 	copy(e.client[:], o.Client)
-	e.channel = unique.Make(o.Channel)
+	e.channel, e.identity = unique.Make(o.Channel), o.Identity
 }
 
 // Start joins the channel as q asks. greeting, which must not be empty, goes out before anything else, when the channel is
 // ready or the session ends: the head of the answer. It is called once, before all others.
 func (e *Events) Start(q *proto.JoinQuery, greeting []byte) {
-	e.greeting = greeting
+	e.greeting = &greeting
 	e.conn.Server().Backend.Join(e.channel.Value(), channel.JoinRequest{
 		Start:  channel.Start{Since: q.Since, Epoch: q.Epoch, Last: q.Last},
 		Format: SSE, Outlet: e.conn.Outlet(), Ready: e.ready,
@@ -63,7 +69,10 @@ func (e *Events) ready(j channel.Joined) bool {
 	defer e.mu.Unlock()
 	if first := e.greeting; first != nil {
 		e.greeting = nil
-		e.conn.Outlet().Send(e.appendWelcome(proto.AppendRetry(first, retry()), j))
+		e.conn.Outlet().Send(e.appendWelcome(proto.AppendRetry(*first, retry()), j))
+		if e.identity != nil {
+			go e.arrive() // the channel is locked
+		}
 	}
 	return true
 }
@@ -129,17 +138,97 @@ func (e *Events) end(last []byte) (first bool) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	greeting := e.greeting
-	e.greeting = nil
-	e.conn.Outlet().End(append(greeting, last...))
+	if first := e.greeting; first != nil {
+		e.greeting = nil
+		last = append(*first, last...)
+	}
+	e.conn.Outlet().End(last)
 	return true
 }
 
 // Leave is End: nothing is ever under way.
 func (e *Events) Leave(c proto.Close) { e.End(c) }
 
+// arrive tells the backend that the client is there.
+func (e *Events) arrive() {
+	e.placing.Lock()
+	defer e.placing.Unlock()
+	if e.gone {
+		return
+	}
+	e.entered = true
+	name, server := e.channel.Value(), e.conn.Server()
+	announce := false
+	if server.Policy != nil {
+		ns, _, _ := server.Policy.Of(name)
+		announce = ns.JoinLeave
+	}
+	server.Backend.Enter(name, proto.MemberInfo{
+		User: e.identity.User, Client: e.id(), Info: e.identity.Info, ChanInfo: e.identity.Subs[name].Info,
+	}, announce)
+}
+
 // Gone says that the connection has ended. Nothing is called after it.
-func (e *Events) Gone() {}
+func (e *Events) Gone() {
+	e.placing.Lock()
+	defer e.placing.Unlock()
+	e.gone = true
+	if e.entered {
+		e.conn.Server().Backend.Exit(e.channel.Value(), e.id())
+	}
+}
+
+// User is the id of the client's user; empty for an anonymous one.
+func (e *Events) User() string {
+	if e.identity == nil {
+		return ""
+	}
+	return e.identity.User
+}
+
+// Control does what the server API asks of the connection, if it concerns it, and reports whether it did. An identity is immutable,
+// so a token's new end is not taken: the client comes back with a token of its own.
+func (e *Events) Control(c proto.Control) bool {
+	switch {
+	case c.Kind == proto.ControlDisconnect:
+		how := proto.CloseForced
+		if c.Code != 0 {
+			how = proto.Close{Code: c.Code, Reason: c.Reason}
+		}
+		e.End(how)
+	case c.Kind == proto.ControlUnsubscribe && (c.Channel == "" || c.Channel == e.channel.Value()):
+		e.End(proto.CloseForced.With("the server has ended the subscription"))
+	case c.Kind == proto.ControlRefresh && c.Expired:
+		e.End(proto.CloseExpired)
+	default:
+		return false
+	}
+	return true
+}
+
+// Info describes the connection.
+func (e *Events) Info() proto.ConnectionInfo {
+	info := proto.ConnectionInfo{
+		Node: e.conn.Server().Node, Client: e.id(), User: e.User(), Protocol: "sse", Channels: []string{e.channel.Value()},
+	}
+	if e.identity != nil {
+		info.Info = e.identity.Info
+	}
+	return info
+}
+
+// Expire ends a stream whose token has expired, and returns how long to wait until that must be looked at again; 0 for as long as
+// one likes.
+func (e *Events) Expire(now time.Time) (after time.Duration) {
+	if e.identity == nil || e.identity.Expires.IsZero() || e.ended.Load() {
+		return 0
+	}
+	if after = e.identity.Expires.Sub(now); after > 0 {
+		return after
+	}
+	e.End(proto.CloseExpired.With("the token has expired; connect again with a new one"))
+	return 0
+}
 
 // String names the session in logs.
 func (e *Events) String() string {

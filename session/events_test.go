@@ -6,13 +6,16 @@ import (
 	"testing"
 	"time"
 
+	"barrage/auth"
 	"barrage/channel"
 	"barrage/fanout"
 	"barrage/proto"
 )
 
 // follow makes a session of /sse, and everything around it, which is a client without a session of its own.
-func follow(t *testing.T, query string) (*Events, *client) {
+func follow(t *testing.T, query string) (*Events, *client) { return followAs(t, nil, query) }
+
+func followAs(t *testing.T, id *auth.Identity, query string) (*Events, *client) {
 	t.Helper()
 	q, err := proto.ParseQuery(query)
 	if err != nil {
@@ -24,7 +27,7 @@ func follow(t *testing.T, query string) (*Events, *client) {
 	c.server = &Server{Node: "a", Backend: c.backend}
 	c.out = fanout.NewOutlet(writers, c.socket, 0)
 	e := &Events{}
-	e.Init(Options{Connection: c, Client: "c1", Channel: "room"})
+	e.Init(Options{Connection: c, Client: "c1", Identity: id, Channel: "room"})
 	e.Start(&q, []byte("HEAD\n"))
 	return e, c
 }
@@ -115,6 +118,55 @@ func TestEventsOfTheCodec(t *testing.T) {
 	}
 	if n := codec.Skipped("room", 9); n.End || string(n.Frames) != "event: skipped\ndata: {\"skipped\":{\"count\":9}}\n\n" {
 		t.Errorf("a client that was too slow is told: %q", n.Frames)
+	}
+}
+
+func TestAStreamOfAUser(t *testing.T) {
+	now := time.Unix(1000, 0)
+	id := &auth.Identity{User: "ann", Info: []byte(`{"a":1}`), Expires: now.Add(time.Minute)}
+	e, c := followAs(t, id, "")
+	c.server.Policy = &auth.Policy{Default: auth.Namespace{JoinLeave: true}}
+	c.backend.joins[0].Ready(channel.Joined{Next: 1})
+	present := func(want string) {
+		t.Helper()
+		eventually(t, "the backend is told: "+want, func() bool {
+			c.backend.mu.Lock()
+			defer c.backend.mu.Unlock()
+			return strings.Join(c.backend.presence, ", ") == want
+		})
+	}
+	present("enter room ann c1 true")
+	if i := e.Info(); i.Protocol != "sse" || i.User != "ann" || i.Channels[0] != "room" || i.Client != "c1" || string(i.Info) != `{"a":1}` {
+		t.Errorf("a stream is described: %+v", i)
+	}
+	if after := e.Expire(now); after != time.Minute {
+		t.Errorf("a token that is good is looked at again when it ends, not after %v", after)
+	}
+	if e.Control(proto.Control{Kind: proto.ControlUnsubscribe, Channel: "other"}) || e.Control(proto.Control{Kind: proto.ControlRefresh}) {
+		t.Error("what does not concern a stream is passed over")
+	}
+	if e.Expire(now.Add(time.Minute)); e.End(proto.CloseNormal) {
+		t.Error("a stream ends with its token")
+	}
+	c.sent(": bye 3005 the token has expired; connect again with a new one\n\n")
+	e.Gone()
+	present("enter room ann c1 true, exit room c1")
+
+	for _, tt := range []struct {
+		ask proto.Control
+		end string
+	}{
+		{proto.Control{Kind: proto.ControlDisconnect}, `event: close`},
+		{proto.Control{Kind: proto.ControlDisconnect, Code: 3001, Reason: "go"}, ": bye 3001 go"},
+		{proto.Control{Kind: proto.ControlUnsubscribe}, `event: close`},
+		{proto.Control{Kind: proto.ControlRefresh, Expired: true}, ": bye 3005"},
+	} {
+		e, c := followAs(t, id, "")
+		if !e.Control(tt.ask) || !strings.Contains(c.sent("\n\n"), tt.end) {
+			t.Errorf("%+v ends a stream with %q, not %q", tt.ask, tt.end, c.socket.got)
+		}
+		e.Gone()
+		c.backend.joins[0].Ready(channel.Joined{Next: 1}) // too late
 	}
 }
 

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -25,6 +26,7 @@ type backend struct {
 	queries   []node.HistoryQuery
 	pages     []func(proto.History, *proto.Error)
 	joins     []channel.JoinRequest
+	presence  []string // what Enter and Exit were told
 	// refuse, when set, answers publishes at once.
 	refuse *proto.Error
 }
@@ -216,8 +218,18 @@ func (c *client) expect(want ...string) {
 	}
 }
 
-func (*backend) Enter(string, proto.MemberInfo, bool) {}
-func (*backend) Exit(string, string)                  {}
+func (b *backend) Enter(name string, m proto.MemberInfo, announce bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.presence = append(b.presence, fmt.Sprint("enter ", name, " ", m.User, " ", m.Client, " ", announce))
+}
+
+func (b *backend) Exit(name, client string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.presence = append(b.presence, fmt.Sprint("exit ", name, " ", client))
+}
+
 func (*backend) Presence(_ string, done func(proto.Roster, *proto.Error)) {
 	done(proto.Roster{}, proto.ErrNotAvailable)
 }

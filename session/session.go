@@ -91,6 +91,8 @@ type Options struct {
 	Format int
 	// User is the name under which the client publishes.
 	User string
+	// Identity is who the client has shown to be; nil without authentication.
+	Identity *auth.Identity
 	// Deflated says that the client has negotiated permessage-deflate: see Server.Compression.
 	Deflated bool
 }
