@@ -161,7 +161,7 @@ func (c *Channel) deliver(messages []proto.Message) {
 	c.tail.forget(c.removed.Offset)
 	for format, f := range c.feeds {
 		if f != nil {
-			f.Append(c.hub.encode(format, c.name, messages)...)
+			f.Append(c.hub.encode(format, c.name, c.seq.epoch, messages)...)
 		}
 	}
 	c.hub.stats.Delivered.Add(int64(len(messages)))
@@ -186,7 +186,7 @@ func (c *Channel) feed(format int) *fanout.Feed {
 	if c.feeds[format] == nil {
 		f := fanout.NewFeed(c.hub.writers, &pager{c, format}, fanout.Seq(c.tail.first()))
 		f.Merge(c.merge)
-		f.Append(c.hub.encode(format, c.name, c.tail.messages)...)
+		f.Append(c.hub.encode(format, c.name, c.seq.epoch, c.tail.messages)...)
 		c.feeds[format] = f
 	}
 	return c.feeds[format]

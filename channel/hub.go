@@ -41,6 +41,14 @@ type Codec interface {
 	Skipped(name string, n uint64) fanout.Notice
 }
 
+// PositionCodec is a Codec whose frames name the epoch of a message beside its offset.
+type PositionCodec interface {
+	Codec
+	// AppendFrameAt is AppendFrame, and is called in its place. epoch is what the message's offset belongs to; empty for a
+	// live message.
+	AppendFrameAt(dst []byte, name string, epoch proto.Epoch, m *proto.Message) []byte
+}
+
 // Options of a hub. Store, Subscriber, Writers and Codecs are needed; 0 means the default elsewhere.
 type Options struct {
 	Store      Store
@@ -287,14 +295,14 @@ func (h *Hub) checkAll() {
 	}
 }
 
-// encode writes messages as entries of a format's log.
-func (h *Hub) encode(format int, name string, messages []proto.Message) []fanout.Entry {
+// encode writes messages of an epoch as entries of a format's log.
+func (h *Hub) encode(format int, name string, epoch proto.Epoch, messages []proto.Message) []fanout.Entry {
 	size := 0
 	for i := range messages {
 		size += messages[i].Size() + 64
 	}
 	fresh := scratch{buf: make([]byte, 0, size), entries: make([]fanout.Entry, 0, len(messages))}
-	fresh.encode(h.codecs[format], name, messages)
+	fresh.encode(h.codecs[format], name, epoch, messages)
 	return fresh.entries
 }
 

@@ -40,7 +40,7 @@ func (c *Channel) pass(node string, number uint64, messages []proto.Message) boo
 	}
 	for format, f := range c.feeds {
 		if f != nil && f.Members() > 0 {
-			c.scratch.encode(c.hub.codecs[format], c.name, messages)
+			c.scratch.encode(c.hub.codecs[format], c.name, "", messages)
 			f.Append(c.scratch.entries...)
 		}
 	}
@@ -116,12 +116,17 @@ type scratch struct {
 	entries []fanout.Entry
 }
 
-// encode writes messages as entries, valid until the next call.
-func (s *scratch) encode(codec Codec, name string, messages []proto.Message) {
+// encode writes messages of an epoch as entries, valid until the next call.
+func (s *scratch) encode(codec Codec, name string, epoch proto.Epoch, messages []proto.Message) {
 	s.buf, s.entries = s.buf[:0], s.entries[:0]
+	at, positioned := codec.(PositionCodec)
 	for i := range messages {
 		start := len(s.buf)
-		s.buf = codec.AppendFrame(s.buf, name, &messages[i])
+		if positioned {
+			s.buf = at.AppendFrameAt(s.buf, name, epoch, &messages[i])
+		} else {
+			s.buf = codec.AppendFrame(s.buf, name, &messages[i])
+		}
 		s.entries = append(s.entries, fanout.Entry{Frame: s.buf[start:len(s.buf):len(s.buf)], Sender: SenderOf(messages[i].Client)})
 	}
 }

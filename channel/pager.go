@@ -259,7 +259,7 @@ func (p *pages) encode(k pageKey, asked proto.Offset, page journal.Page) *keptPa
 	}
 	kept.oldest = page.Messages[0].Offset
 	kept.short = len(page.Messages) < pageMessages && page.Messages[len(page.Messages)-1].Offset < page.Head
-	entries := p.hub.encode(k.format, k.c.name, page.Messages)
+	entries := p.hub.encode(k.format, k.c.name, page.Epoch, page.Messages)
 	size := 0
 	for _, e := range entries {
 		size += len(e.Frame)

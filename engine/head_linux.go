@@ -122,7 +122,7 @@ var canonicalNames = func() map[string]string {
 	for _, name := range []string{
 		"Sec-WebSocket-Key", "Sec-WebSocket-Version", "Sec-WebSocket-Extensions", "Sec-WebSocket-Protocol", "Host", "Upgrade",
 		"Connection", "Origin", "User-Agent", "Pragma", "Cache-Control", "Accept-Encoding", "Accept-Language", "Cookie",
-		"Authorization", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Real-IP",
+		"Authorization", "Accept", "Last-Event-ID", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Real-IP",
 	} {
 		canonical := textproto.CanonicalMIMEHeaderKey(name)
 		names[name], names[canonical], names[strings.ToLower(name)] = canonical, canonical, canonical

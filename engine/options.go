@@ -25,6 +25,13 @@ type LoopOptions struct {
 	Log      *slog.Logger
 }
 
+// Vigilant is a Socket that can find out that its peer has vanished. Sockets that run over nothing but TCP are, where the system
+// can; others find out when the kernel gives up by itself, usually after a quarter of an hour.
+type Vigilant interface {
+	// CutUnacknowledged ends the connection when bytes that were sent have not been acknowledged for d.
+	CutUnacknowledged(d time.Duration)
+}
+
 // Upgrader judges requests.
 type Upgrader interface {
 	// Handles says whether a request is for Upgrade; all others go to net/http.

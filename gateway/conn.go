@@ -201,6 +201,16 @@ var (
 
 // Tick implements engine.Handler: it pings a silent connection and closes a dead one.
 func (c *conn) Tick(now time.Time) (after time.Duration) {
+	after, ok := c.stall(now)
+	if !ok || c.deaf.Load() || !c.client.Greeted() {
+		return 0
+	}
+	return min(after, c.ping(c.gateway.moment(now)))
+}
+
+// stall closes a connection that has taken no bytes for too long, or whose token has expired, and reports whether it is well. It
+// returns when to look again.
+func (c *conn) stall(now time.Time) (after time.Duration, ok bool) {
 	g := c.gateway
 	after = g.Write / 2 // so that a stall is noticed before it is over
 	if since := c.out.Stalled(); !since.IsZero() {
@@ -209,7 +219,7 @@ func (c *conn) Tick(now time.Time) (after time.Duration) {
 				g.stats.Slow.Add(1)
 			}
 			c.out.Socket().Abort(errSlow)
-			return 0
+			return 0, false
 		}
 	}
 	if e, ok := c.client.(expiring); ok {
@@ -217,10 +227,7 @@ func (c *conn) Tick(now time.Time) (after time.Duration) {
 			after = min(after, left)
 		}
 	}
-	if c.deaf.Load() || !c.client.Greeted() {
-		return 0
-	}
-	return min(after, c.ping(g.moment(now)))
+	return after, true
 }
 
 // ping pings a connection that is silent, and closes one that stays so. It returns when to look again.

@@ -89,7 +89,7 @@ type Stats struct {
 	Bombs     atomic.Int64 // of those, because a message was too large once it was inflated
 }
 
-// Gateway serves /raw/ and /ws/, and /echo when it is open.
+// Gateway serves /raw/ and /ws/, the streams (see transports), and /echo when it is open.
 type Gateway struct {
 	guests guests
 	Options
@@ -185,7 +185,7 @@ func (g *Gateway) Handles(r *http.Request) bool {
 			return true
 		}
 	}
-	return g.echoes(r)
+	return g.echoes(r) || transportOf(r) != nil
 }
 
 // target is what a request asks for.
@@ -201,19 +201,30 @@ func parse(r *http.Request) (t target, err error) {
 	for prefix, format := range formats {
 		if rest, ok := strings.CutPrefix(path, prefix); ok {
 			t.format = format
-			if t.channel, err = url.PathUnescape(rest); err != nil {
-				return t, fmt.Errorf("the channel's name is not percent-encoded right: %w", err)
-			}
+			err = t.read(rest, r.URL.RawQuery)
 		}
 	}
-	if err := proto.CheckChannel(t.channel); err != nil {
-		return t, err
-	}
-	t.query, err = proto.ParseQuery(r.URL.RawQuery)
-	if e, ok := errors.AsType[*proto.Error](err); ok {
-		return t, errors.New(e.Message)
-	}
 	return t, err
+}
+
+// read reads the escaped name of a channel and the query.
+func (t *target) read(channel, query string) (err error) {
+	if t.channel, err = url.PathUnescape(channel); err != nil {
+		return fmt.Errorf("the channel's name is not percent-encoded right: %w", err)
+	}
+	if err := proto.CheckChannel(t.channel); err != nil {
+		return err
+	}
+	t.query, err = proto.ParseQuery(query)
+	return sentence(err)
+}
+
+// sentence is an error without its code.
+func sentence(err error) error {
+	if e, ok := errors.AsType[*proto.Error](err); ok {
+		return errors.New(e.Message)
+	}
+	return err
 }
 
 // admission is a request that may become a connection. It is counted until its connection is released.
@@ -243,7 +254,7 @@ func (g *Gateway) admit(r *http.Request) (a admission, err error) {
 		}
 	}
 	if !ws.OriginAllowed(up.Origin, up.Host, g.Origins) {
-		return a, &ws.HandshakeError{Status: http.StatusForbidden, Message: fmt.Sprintf("pages of the origin %q may not connect here; add it to the setting origins", up.Origin)}
+		return a, forbiddenOrigin(up.Origin)
 	}
 	a.key, a.addr = up.Key, g.clientAddr(r)
 	if err := g.pace(a.addr); err != nil {
@@ -259,8 +270,15 @@ func (g *Gateway) admit(r *http.Request) (a admission, err error) {
 	return a, g.count(a.addr)
 }
 
+func forbiddenOrigin(origin string) error {
+	return &ws.HandshakeError{Status: http.StatusForbidden, Message: fmt.Sprintf("pages of the origin %q may not connect here; add it to the setting origins", origin)}
+}
+
 // Upgrade implements engine.Upgrader.
 func (g *Gateway) Upgrade(r *http.Request) (refusal []byte, open func(engine.Socket) engine.Handler) {
+	if t := transportOf(r); t != nil {
+		return g.upgradeStream(t, r)
+	}
 	a, err := g.admit(r)
 	if err != nil {
 		return g.refusal(err).AppendTo(nil), nil
@@ -271,15 +289,16 @@ func (g *Gateway) Upgrade(r *http.Request) (refusal []byte, open func(engine.Soc
 
 // ServeHTTP upgrades a request that net/http has read, or says why not.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if t := transportOf(r); t != nil {
+		g.serveStream(t, w, r)
+		return
+	}
 	a, err := g.admit(r)
 	if err != nil {
 		g.refuse(w, err)
 		return
 	}
-	if err := g.upgrade(w, a); err != nil {
-		g.release(a.addr, nil)
-		g.Log.Debug("a handshake was not completed", "address", a.addr, "error", err)
-	}
+	g.upgrade(w, a.addr, g.opener(a))
 }
 
 // refusal counts an error of admit and returns what to answer.
@@ -298,8 +317,15 @@ func (g *Gateway) refuse(w http.ResponseWriter, err error) {
 	fmt.Fprintln(w, e.Message)
 }
 
-// upgrade answers the handshake and hands the connection to the engine.
-func (g *Gateway) upgrade(w http.ResponseWriter, a admission) error {
+// upgrade hands the connection of an admitted request to the engine, or releases it.
+func (g *Gateway) upgrade(w http.ResponseWriter, addr netip.Addr, open func(engine.Socket) engine.Handler) {
+	if err := g.handOver(w, open); err != nil {
+		g.release(addr, nil)
+		g.Log.Debug("a handshake was not completed", "address", addr, "error", err)
+	}
+}
+
+func (g *Gateway) handOver(w http.ResponseWriter, open func(engine.Socket) engine.Handler) error {
 	netConn, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		g.refuse(w, &ws.HandshakeError{Status: http.StatusInternalServerError, Message: "this server cannot upgrade connections"})
@@ -311,7 +337,7 @@ func (g *Gateway) upgrade(w http.ResponseWriter, a admission) error {
 		return err
 	}
 	g.stats.Accepted.Add(1)
-	g.engine.Serve(netConn, buffered(rw.Reader), g.opener(a))
+	g.engine.Serve(netConn, buffered(rw.Reader), open)
 	return nil
 }
 
@@ -387,17 +413,29 @@ const greetingSize = 384 // a longer one is made as it is written
 
 // open makes the connection of an admitted request.
 func (g *Gateway) open(socket engine.Socket, a admission) engine.Handler {
-	p := &plainConn{conn: conn{gateway: g, from: a.addr.As16(), asm: g.assembler(a)}}
+	p := &plainConn{}
 	c := &p.conn
+	c.init(g, socket, a)
 	c.client = &p.session
-	// The first ping comes early, so that those who connected together are not pinged together ever after.
-	c.heard.Store(g.now() - moment(mathrand.Int64N(max(g.Ping.Milliseconds()/2, 1))))
-	c.out.Init(g.Writers, socket, g.Queue)
 	p.session.Init(session.Options{
 		Connection: c, Client: strings.ToLower(rand.Text()[:16]), Identity: a.identity,
 		Channel: a.channel, Format: a.format, User: a.query.Name, Deflated: a.extensions != "",
 	})
 	g.begin(p, &a)
+	g.keep(c)
+	return c
+}
+
+// init makes a connection ready, but for its session.
+func (c *conn) init(g *Gateway, socket engine.Socket, a admission) {
+	c.gateway, c.from, c.asm = g, a.addr.As16(), g.assembler(a)
+	// The first ping comes early, so that those who connected together are not pinged together ever after.
+	c.heard.Store(g.now() - moment(mathrand.Int64N(max(g.Ping.Milliseconds()/2, 1))))
+	c.out.Init(g.Writers, socket, g.Queue)
+}
+
+// keep puts a connection into the list of those there are.
+func (g *Gateway) keep(c *conn) {
 	g.mu.Lock()
 	g.pending--
 	c.place = int32(len(g.conns))
@@ -405,12 +443,11 @@ func (g *Gateway) open(socket engine.Socket, a admission) engine.Handler {
 	closing := g.closing
 	g.mu.Unlock()
 	if g.Log.Enabled(context.Background(), slog.LevelDebug) {
-		g.Log.Debug("connected", "session", c.client, "address", a.addr)
+		g.Log.Debug("connected", "session", c.client, "address", c.addr())
 	}
 	if closing {
 		c.leave(proto.CloseShutdown)
 	}
-	return c
 }
 
 // assembler makes the reader of a connection by what was negotiated.

@@ -22,7 +22,7 @@ func (deafSocket) Resume()                        {}
 
 // BenchmarkOpen admits a connection into one room, from the request to the member, and tells how much memory it holds.
 func BenchmarkOpen(b *testing.B) {
-	for name, path := range map[string]string{"raw": "/raw/lobby", "ws": "/ws/lobby"} {
+	for name, path := range map[string]string{"raw": "/raw/lobby", "ws": "/ws/lobby", "sse": "/sse/lobby"} {
 		b.Run(name, func(b *testing.B) {
 			n, j := newNode(b, session.Codecs())
 			defer j.Close()

@@ -10,4 +10,7 @@ func TestAConnectionIsSmall(t *testing.T) {
 	if n := unsafe.Sizeof(plainConn{}); n > limit {
 		t.Errorf("a connection, with its session and its outlet, takes at most %d bytes, not %d", limit, n)
 	}
+	if n := unsafe.Sizeof(eventConn{}); n > limit {
+		t.Errorf("an event stream, with its session and its outlet, takes at most %d bytes, not %d", limit, n)
+	}
 }

@@ -124,6 +124,7 @@ func newNode(t testing.TB, codecs []channel.Codec) (*node.Node, *gated) {
 	j := &gated{Journal: memory.New()}
 	n, err := node.New(node.Options{
 		Name: "a", Journal: j, Codecs: codecs, Writers: 2,
+		Namespaces: channel.Namespaces{Named: map[string]channel.Namespace{"live": {Live: true}}},
 		OpenBroker: func(_ string, h broker.Handler) (broker.Broker, error) { return local.Open(h), nil },
 	})
 	if err != nil {

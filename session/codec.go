@@ -10,12 +10,14 @@ import (
 )
 
 // Codecs are the wire formats of the plain protocols, by format.
-func Codecs() []channel.Codec { return []channel.Codec{Raw: rawCodec{}, JSON: jsonCodec{}} }
+func Codecs() []channel.Codec {
+	return []channel.Codec{Raw: rawCodec{}, JSON: jsonCodec{}, SSE: eventCodec{}}
+}
 
-// DeflatedCodecs are Codecs and, after them in the same order, the same formats deflated.
+// DeflatedCodecs are Codecs and, after them in the same order, the formats over WebSocket deflated.
 func DeflatedCodecs(c *Compression) []channel.Codec {
 	all := Codecs()
-	for _, plain := range Codecs() {
+	for _, plain := range Codecs()[:overWebSocket] {
 		all = append(all, deflatedCodec{plain, c})
 	}
 	return all

@@ -28,8 +28,12 @@ import (
 const (
 	Raw = iota
 	JSON
+	SSE
 	formats // how many there are
 )
+
+// overWebSocket is how many of them, the first, are for WebSockets and may be deflated.
+const overWebSocket = SSE
 
 // Limit is how many commands of one session may be under way.
 const Limit = 64

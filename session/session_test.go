@@ -354,8 +354,8 @@ func TestASessionInLogsIsItsName(t *testing.T) {
 
 func TestFramesOfTheCodecs(t *testing.T) {
 	codecs := Codecs()
-	if len(codecs) != 2 {
-		t.Fatalf("there are two plain formats, not %d", len(codecs))
+	if len(codecs) != formats {
+		t.Fatalf("there are %d plain formats, not %d", formats, len(codecs))
 	}
 	for _, size := range []int{0, 1, 125, 126, 65_535, 65_536} {
 		text := strings.Repeat("x", size)

@@ -71,7 +71,7 @@ func (e *HandshakeError) AppendTo(dst []byte) []byte {
 	dst = append(dst, "\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: "...)
 	dst = strconv.AppendInt(dst, int64(len(body)), 10)
 	dst = append(dst, "\r\n"...)
-	dst = appendFields(dst, e.Header)
+	dst = AppendFields(dst, e.Header)
 	dst = append(dst, "\r\n"...)
 	return append(dst, body...)
 }
@@ -186,11 +186,12 @@ func AppendResponse(dst []byte, key, subprotocol string, extra http.Header) []by
 	if subprotocol != "" {
 		dst = appendField(dst, "Sec-WebSocket-Protocol", subprotocol)
 	}
-	dst = appendFields(dst, extra)
+	dst = AppendFields(dst, extra)
 	return append(dst, "\r\n"...)
 }
 
-func appendFields(dst []byte, header http.Header) []byte {
+// AppendFields appends the fields of header, in the order of their names. Line breaks in values become spaces.
+func AppendFields(dst []byte, header http.Header) []byte {
 	if len(header) == 0 {
 		return dst
 	}
