@@ -25,8 +25,8 @@ const (
 //
 // A user joins a channel when the first of its connections enters it on any node, and leaves when the last has exited and none has
 // come back for some seconds; an anonymous connection is a user of its own. So a join asks the other nodes whether they have the
-// user, and a leave asks again at its end. Whoever has a leave pending gives it up to the node where the user came back, and of
-// two nodes that see the same at once the one with the lower id tells it.
+// user, and a leave asks again at its end. Whoever has a leave pending gives it up to the node where the user came back. Of two
+// nodes that see a user come at once the one with the lower id tells it, of two that see it go the one whose leave is due later.
 type moves struct {
 	limit int           // members of a channel whose moves are told
 	after time.Duration // that a user may be away
@@ -65,7 +65,7 @@ func (s *moves) arrive(key move, info proto.MemberInfo) {
 	defer s.mu.Unlock()
 	m := s.all[key]
 	switch {
-	case m == nil && len(s.all) >= maxMoves:
+	case m == nil && max(len(s.all), len(s.arrivals)) >= maxMoves:
 		s.stats.MovesDropped.Add(1)
 	case m == nil:
 		m = &moving{move: key, info: info}
@@ -86,7 +86,7 @@ func (s *moves) depart(key move, info proto.MemberInfo, now time.Time) {
 	defer s.mu.Unlock()
 	m := s.all[key]
 	switch {
-	case m == nil && len(s.all) >= maxMoves:
+	case m == nil && max(len(s.all), len(s.leaves)) >= maxMoves:
 		s.stats.MovesDropped.Add(1)
 	case m == nil:
 		s.leaveLater(key, info, now)
@@ -154,9 +154,10 @@ func (s *moves) settle(m *moving, present bool) (tell bool) {
 	return !present
 }
 
-// yield answers another node that has a move of the same user: whether the user is here, or on the way, as far as moves tell.
-// here is whether the user is a member of this node, first whether this node's id is the lower one.
-func (s *moves) yield(key move, leave, first, here bool) (present bool) {
+// yield answers another node that has a move of the same user: whether the user is here, or this node will tell of it. here is
+// whether the user is a member of this node.
+func (s *moves) yield(o moveItem, other, own string, leave, here bool) (present bool) {
+	key := move{channel: o.Channel, user: o.User}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m := s.all[key]
@@ -164,14 +165,23 @@ func (s *moves) yield(key move, leave, first, here bool) (present bool) {
 	case m == nil:
 		return here
 	case !leave && (m.leave || m.left):
-		delete(s.all, key) // it came back, there
+		s.drop(m) // it came back, there
 		return true
 	case !leave:
-		return first // both see it come: the lower id tells
+		if own > other {
+			return false
+		}
+		m.asked = true // even if it leaves before that is done: the other node relies on it
+		return true
 	case m.leave:
-		return !m.asked || first // the later leave tells, or of two at once the lower id
+		// Of two leaves the later one is told. Their clocks may differ: what counts is that both see the same order.
+		if due := m.due.UnixMilli(); due > o.Due || due == o.Due && own > other {
+			return true
+		}
+		s.drop(m)
+		return false
 	default:
-		delete(s.all, key) // it was gone there and is here: no leave, no join
+		s.drop(m) // it was gone there and is here: no leave, no join
 		if m.left {
 			s.leaveLater(key, m.info, time.Now())
 		}
@@ -179,10 +189,23 @@ func (s *moves) yield(key move, leave, first, here bool) (present bool) {
 	}
 }
 
-// movesQuestion asks whether users are present: pairs of channel and user.
+// drop forgets a move that another node knows better. The caller holds mu.
+func (s *moves) drop(m *moving) {
+	delete(s.all, m.move)
+	s.stats.MovesUntold.Add(1)
+}
+
+// movesQuestion asks whether users are present.
 type movesQuestion struct {
-	Arrivals [][2]string `json:"arrivals,omitempty"`
-	Leaves   [][2]string `json:"leaves,omitempty"`
+	Arrivals []moveItem `json:"arrivals,omitempty"`
+	Leaves   []moveItem `json:"leaves,omitempty"`
+}
+
+// moveItem is a move of a user; Due is when a leave is due, in Unix milliseconds.
+type moveItem struct {
+	Channel string `json:"c"`
+	User    string `json:"u"`
+	Due     int64  `json:"due,omitempty"`
 }
 
 // movesAnswer has the positions of those that are.
@@ -221,10 +244,10 @@ func (n *Node) askMoves(due []*moving) {
 		case m.user == "":
 			n.settle(m, false) // an anonymous connection is nowhere else
 		case m.leave:
-			q.Leaves = append(q.Leaves, [2]string{m.channel, m.user})
+			q.Leaves = append(q.Leaves, moveItem{m.channel, m.user, m.due.UnixMilli()})
 			leaves = append(leaves, m)
 		default:
-			q.Arrivals = append(q.Arrivals, [2]string{m.channel, m.user})
+			q.Arrivals = append(q.Arrivals, moveItem{Channel: m.channel, User: m.user})
 			arrivals = append(arrivals, m)
 		}
 	}
@@ -299,15 +322,14 @@ func (n *Node) answerMoves(r cluster.Request) ([]byte, error) {
 	if err := json.Unmarshal(r.Payload, &q); err != nil {
 		return nil, err
 	}
-	first := n.id < r.From
 	var a movesAnswer
-	for i, p := range q.Arrivals {
-		if n.moves.yield(move{channel: p[0], user: p[1]}, false, first, n.has(p[0], p[1])) {
+	for i, o := range q.Arrivals {
+		if n.moves.yield(o, r.From, n.id, false, n.has(o.Channel, o.User)) {
 			a.Arrivals = append(a.Arrivals, i)
 		}
 	}
-	for i, p := range q.Leaves {
-		if n.moves.yield(move{channel: p[0], user: p[1]}, true, first, n.has(p[0], p[1])) {
+	for i, o := range q.Leaves {
+		if n.moves.yield(o, r.From, n.id, true, n.has(o.Channel, o.User)) {
 			a.Leaves = append(a.Leaves, i)
 		}
 	}

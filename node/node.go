@@ -290,11 +290,11 @@ func (n *Node) Info(name string) channel.Count { return n.hub.Members(name) }
 
 // Receive takes a payload from another node; see broker.Handler.
 func (n *Node) Receive(name string, payload []byte) {
-	n.stats.BrokerHeard.Add(1)
 	if cluster.Reserved(name) {
 		n.cluster.Receive(name, payload)
 		return
 	}
+	n.stats.BrokerHeard.Add(1)
 	e, err := proto.ParseEnvelope(payload)
 	if err != nil {
 		n.stats.BrokerBad.Add(1)
