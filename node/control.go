@@ -43,6 +43,7 @@ func (n *Node) prepareCluster(o Options) {
 	n.usage = cluster.NewUsage(n.cluster)
 	n.cluster.Handle(kindRoll, n.answerRoll)
 	n.cluster.Handle(kindMoves, n.answerMoves)
+	n.cluster.Handle(kindHandOver, n.inherit)
 	n.cluster.Handle(kindControl, n.answerControl)
 	n.cluster.Handle(kindConnections, n.answerConnections)
 	n.cluster.Handle(kindChannels, n.answerChannels)

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"sync"
 	"time"
 
@@ -345,4 +346,67 @@ func (n *Node) has(name, user string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.size() > n.moves.limit || r.connections(user, 1) > 0
+}
+
+// kindHandOver is telling a node of the leaves that another one, which goes away, has pending.
+const kindHandOver = "leaves"
+
+// maxHandOver is how many go into one payload.
+const maxHandOver = 256
+
+// handedLeave is a leave that another node is to tell.
+type handedLeave struct {
+	Channel string           `json:"channel"`
+	Member  proto.MemberInfo `json:"member"`
+}
+
+// handOver gives the leaves that are pending to another node, if there is one.
+func (n *Node) handOver() {
+	heir := ""
+	for _, other := range n.cluster.Nodes() {
+		if other.ID != n.id {
+			heir = other.ID
+		}
+	}
+	leaves := n.moves.surrender()
+	if heir == "" {
+		return
+	}
+	for some := range slices.Chunk(leaves, maxHandOver) {
+		payload, err := json.Marshal(some)
+		if err == nil {
+			err = n.cluster.Tell(kindHandOver, heir, payload)
+		}
+		if err != nil {
+			n.stats.MovesDropped.Add(int64(len(some)))
+		}
+	}
+}
+
+// surrender takes out all leaves.
+func (s *moves) surrender() (leaves []handedLeave) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, m := range s.all {
+		if m.leave || m.left {
+			leaves = append(leaves, handedLeave{m.channel, m.info})
+		}
+	}
+	clear(s.all)
+	s.arrivals, s.leaves = nil, nil
+	return leaves
+}
+
+// inherit takes the leaves of a node that goes away: their time begins anew.
+func (n *Node) inherit(r cluster.Request) ([]byte, error) {
+	var leaves []handedLeave
+	if err := json.Unmarshal(r.Payload, &leaves); err != nil {
+		return nil, err
+	}
+	for _, l := range leaves {
+		if l.Member.User == "" || !n.has(l.Channel, l.Member.User) {
+			n.moves.depart(moveOf(l.Channel, &l.Member), l.Member, time.Now())
+		}
+	}
+	return nil, nil
 }

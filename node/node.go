@@ -164,6 +164,7 @@ func (n *Node) Close(ctx context.Context) error {
 	err := n.writer.Close(ctx)
 	n.cancel()
 	n.wg.Wait()
+	n.handOver()
 	n.cluster.Close()
 	err = errors.Join(err, n.broker.Close(ctx))
 	n.hub.Close()

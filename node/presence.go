@@ -52,6 +52,7 @@ type roster struct {
 	changes  uint64               // owner: mu
 	members  map[clientKey]member // owner: mu
 	odd      map[string]member    // owner: mu; those whose client id does not fit into a clientKey
+	said     [2]said              // owner: mu; of a large roster, what nodes were told without and with a list
 }
 
 // clientKey is a client id of at most 16 bytes, filled up with zeros: it needs no memory besides.
@@ -77,8 +78,14 @@ type member struct {
 // about is what tokens say of a member.
 type about struct{ info, chanInfo json.RawMessage }
 
+// anonymous is the user of those who have no user id.
+var anonymous = unique.Make("")
+
 func newMember(m proto.MemberInfo) member {
-	made := member{user: unique.Make(m.User)}
+	made := member{user: anonymous}
+	if m.User != "" {
+		made.user = unique.Make(m.User)
+	}
 	if len(m.Info)+len(m.ChanInfo) > 0 {
 		made.about = &about{keepJSON(m.Info), keepJSON(m.ChanInfo)}
 	}
@@ -171,15 +178,15 @@ func (r *roster) take(client string) (m member, ok bool) {
 	return m, ok
 }
 
-// each calls fn with all members until it returns false.
-func (r *roster) each(fn func(client func() string, m member) bool) {
+// each calls fn with all members until it returns false: with a key, or an odd client id.
+func (r *roster) each(fn func(k clientKey, odd string, m member) bool) {
 	for k, m := range r.members {
-		if !fn(k.String, m) {
+		if !fn(k, "", m) {
 			return
 		}
 	}
-	for k, m := range r.odd {
-		if !fn(func() string { return k }, m) {
+	for odd, m := range r.odd {
+		if !fn(clientKey{}, odd, m) {
 			return
 		}
 	}
@@ -188,7 +195,7 @@ func (r *roster) each(fn func(client func() string, m member) bool) {
 // connections counts those of a user, up to limit.
 func (r *roster) connections(user string, limit int) (n int) {
 	handle := unique.Make(user)
-	r.each(func(_ func() string, m member) bool {
+	r.each(func(_ clientKey, _ string, m member) bool {
 		if m.user == handle {
 			n++
 		}

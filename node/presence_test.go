@@ -269,6 +269,17 @@ func TestJoinsAndLeavesAreToldOncePerUser(t *testing.T) {
 				n.Exit("room", fmt.Sprint("a", i+1))
 			}
 		}, "+alice/* -alice/*"},
+		{"a node that goes away leaves its leaves to another", func(c *crew) {
+			enter(c.nodes[1], "room", "alice", "a1")
+			enter(c.nodes[1], "room", "bob", "b1")
+			time.Sleep(time.Second)
+			c.nodes[1].Exit("room", "a1")
+			c.nodes[1].Exit("room", "b1")
+			stop(c.t, c.nodes[1])
+			c.nodes = slices.Delete(c.nodes, 1, 2)
+			time.Sleep(time.Second)
+			enter(c.nodes[1], "room", "bob", "b2")
+		}, "+alice/a1 +bob/b1 -alice/a1"},
 		{"who comes and goes at once was never there", func(c *crew) {
 			enter(c.nodes[0], "room", "alice", "a1")
 			c.nodes[0].Exit("room", "a1")
@@ -385,15 +396,15 @@ func BenchmarkEnterExit(b *testing.B) {
 	var entering, exiting time.Duration
 	bytes := uint64(0)
 	for b.Loop() {
-		before, began := heap(), time.Now()
-		began = time.Now()
+		before := heap()
+		began := time.Now()
 		for _, c := range clients {
 			n.Enter("room", proto.MemberInfo{Client: c}, true)
 		}
 		entering += time.Since(began)
 		bytes = heap() - before
 		began = time.Now()
-		n.roll(rollQuestion{Channel: "room", List: true})
+		n.rosters.lookup("room").roll(1000, true)
 		b.ReportMetric(float64(time.Since(began).Microseconds()), "µs/roll")
 		began = time.Now()
 		for _, c := range clients {

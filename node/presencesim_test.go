@@ -106,10 +106,10 @@ func (w *presenceWorld) step() {
 	case 5:
 		w.look(i)
 	case 6, 7, 8:
-		for client, p := range w.truth {
-			w.crew.nodes[p.node].Exit(p.channel, client)
+		if clients := slices.Sorted(maps.Keys(w.truth)); len(clients) > 0 {
+			client := clients[w.random.IntN(len(clients))]
+			w.crew.nodes[w.truth[client].node].Exit(w.truth[client].channel, client)
 			delete(w.truth, client)
-			break
 		}
 	default:
 		if w.dead[i] {

@@ -148,42 +148,71 @@ func (n *Node) called(q rollQuestion, r *roll, roster proto.Roster, err *proto.E
 	}
 }
 
-// answerRoll tells another node who is here.
-func (n *Node) answerRoll(r cluster.Request) ([]byte, error) {
-	var q rollQuestion
-	if err := json.Unmarshal(r.Payload, &q); err != nil {
+// said is an answer that was given.
+type said struct {
+	at      time.Time
+	payload []byte
+}
+
+// answerRoll tells a node who is here. To count a large roster takes long, so the answer is given again to other nodes for half
+// as long as they give it to their clients.
+func (n *Node) answerRoll(q cluster.Request) ([]byte, error) {
+	var question rollQuestion
+	if err := json.Unmarshal(q.Payload, &question); err != nil {
 		return nil, err
 	}
-	a := n.roll(q)
+	r := n.rosters.lookup(question.Channel)
+	if r == nil {
+		return json.Marshal(rollAnswer{})
+	}
+	list := 0
+	if question.List {
+		list = 1
+	}
+	r.mu.Lock()
+	if last := r.said[list]; r.size() > n.rolls.limit && time.Since(last.at) < n.rolls.fresh/2 {
+		r.mu.Unlock()
+		return last.payload, nil
+	}
+	a := r.roll(n.rolls.limit, question.List)
+	r.mu.Unlock()
+	b, err := a.encode()
+	if err == nil && a.Clients > n.rolls.limit {
+		r.mu.Lock()
+		r.said[list] = said{time.Now(), b}
+		r.mu.Unlock()
+	}
+	return b, err
+}
+
+// encode writes an answer, with fewer members when it is too large: the count says that they are not all.
+func (a *rollAnswer) encode() ([]byte, error) {
 	for {
 		b, err := json.Marshal(a)
 		if err != nil || len(b) <= cluster.MaxAnswer || len(a.Members) == 0 {
 			return b, err
 		}
-		// The count says that this is not all.
 		a.Members = a.Members[:len(a.Members)/2]
 	}
 }
 
-// roll counts the members here, and lists them, or a sample.
-func (n *Node) roll(q rollQuestion) (a rollAnswer) {
-	r := n.rosters.lookup(q.Channel)
-	if r == nil {
-		return a
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
+// roll counts the members, and lists them, or a sample. The roster is locked.
+func (r *roster) roll(limit int, list bool) (a rollAnswer) {
 	a.Clients = r.size()
-	users := tally{limit: n.rolls.limit}
-	pick := newSampler(a.Clients, n.rolls.limit)
-	r.each(func(client func() string, m member) bool {
+	users := tally{limit: limit}
+	pick := newSampler(a.Clients, limit)
+	r.each(func(k clientKey, odd string, m member) bool {
 		if user := m.user.Value(); user == "" {
 			a.Anonymous++
 		} else {
 			users.add(hashUser(user))
 		}
-		if q.List && pick.next() {
-			a.Members = append(a.Members, m.info(client()))
+		if list && pick.next() {
+			client := odd
+			if client == "" {
+				client = k.String()
+			}
+			a.Members = append(a.Members, m.info(client))
 		}
 		return true
 	})
