@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"barrage/broker/brokertest"
-	"barrage/proto"
 )
 
 // present is who a member of the simulation is, and where.
@@ -123,22 +122,16 @@ func (w *presenceWorld) step() {
 	}
 }
 
-// look asks in the middle of trouble: whatever is missing is named.
+// look asks in the middle of trouble.
 func (w *presenceWorld) look(i int) {
 	if w.dead[i] {
 		return
 	}
-	w.crew.nodes[i].Presence("a", func(r proto.Roster, err *proto.Error) {
-		if err != nil {
-			w.t.Errorf("seed %d: a roster is given whatever happens, but got %v", w.seed, err)
+	for _, m := range rosterOf(w.t, w.crew.nodes[i], "a").Members {
+		if !w.born[m.Client] {
+			w.t.Errorf("seed %d: %s was never there", w.seed, m.Client)
 		}
-		for _, m := range r.Members {
-			if !w.born[m.Client] {
-				w.t.Errorf("seed %d: %s was never there", w.seed, m.Client)
-			}
-		}
-	})
-	time.Sleep(2 * time.Second)
+	}
 }
 
 func (w *presenceWorld) check(i int, channel string) {
