@@ -27,7 +27,8 @@ const (
 // A user joins a channel when the first of its connections enters it on any node, and leaves when the last has exited and none has
 // come back for some seconds; an anonymous connection is a user of its own. So a join asks the other nodes whether they have the
 // user, and a leave asks again at its end. Whoever has a leave pending gives it up to the node where the user came back. Of two
-// nodes that see a user come at once the one with the lower id tells it, of two that see it go the one whose leave is due later.
+// nodes that see a user come the one that asks first tells it, of two that ask at once the one with the lower id; of two that see it
+// go, the one whose leave is due later.
 type moves struct {
 	limit int           // members of a channel whose moves are told
 	after time.Duration // that a user may be away
@@ -165,15 +166,15 @@ func (s *moves) yield(o moveItem, other, own string, leave, here bool) (present 
 	switch {
 	case m == nil:
 		return here
-	case !leave && (m.leave || m.left):
+	case !leave && m.leave:
 		s.drop(m) // it came back, there
 		return true
 	case !leave:
-		if own > other {
-			return false
+		if m.asked && own < other {
+			return true
 		}
-		m.asked = true // even if it leaves before that is done: the other node relies on it
-		return true
+		s.drop(m) // the other node tells
+		return false
 	case m.leave:
 		// Of two leaves the later one is told. Their clocks may differ: what counts is that both see the same order.
 		if due := m.due.UnixMilli(); due > o.Due || due == o.Due && own > other {
