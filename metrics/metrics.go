@@ -61,6 +61,7 @@ func New(n *node.Node, g *gateway.Gateway, j *Journal) *prometheus.Registry {
 func counters(r *prometheus.Registry, n *node.Node, g *gateway.Gateway) {
 	nodeStats, hub, out, gate, secure := n.Stats(), n.Hub().Stats(), &n.Writers().Stats, g.Stats(), g.TLSStats()
 	tooMuch := g.Limits.Stats()
+	others := n.ClusterStats()
 	sent := g.Compression
 	if sent == nil {
 		sent = new(session.Compression) // it stays at 0
@@ -76,6 +77,19 @@ func counters(r *prometheus.Registry, n *node.Node, g *gateway.Gateway) {
 		{"live_dropped_total", "Live messages that other nodes were not given: too many waited, or the broker was away.", &nodeStats.LiveDropped},
 		{"broker_heard_total", "Payloads heard from other nodes.", &nodeStats.BrokerHeard},
 		{"broker_bad_total", "Payloads from other nodes that could not be read.", &nodeStats.BrokerBad},
+		{"rosters_total", "Rosters and counts of members that all nodes were asked for.", &nodeStats.Rosters},
+		{"rosters_shared_total", "Rosters and counts answered by what all nodes had just been asked.", &nodeStats.RostersShared},
+		{"joins_total", "Joins told to the members of small channels.", &nodeStats.Joins},
+		{"leaves_total", "Leaves told to the members of small channels.", &nodeStats.Leaves},
+		{"moves_untold_total", "Joins and leaves not told, because the user was there all the time or came back soon, or the channel is large.", &nodeStats.MovesUntold},
+		{"moves_dropped_total", "Joins and leaves not told because too many waited.", &nodeStats.MovesDropped},
+		{"cluster_asks_total", "Questions to other nodes, or to this one alone when there is no other.", &others.Asks},
+		{"cluster_missing_total", "Answers to them that did not come in time, or were refusals.", &others.Missing},
+		{"cluster_late_total", "Answers that came too late, or again.", &others.Late},
+		{"cluster_refused_total", "Questions to other nodes refused because too many were under way.", &others.Refused},
+		{"cluster_heard_total", "Questions and news of other nodes that were taken.", &others.Heard},
+		{"cluster_dropped_total", "Questions and news of other nodes that found no room, or came again.", &others.Dropped},
+		{"cluster_bad_total", "Payloads about the cluster that could not be read, mostly of another version.", &others.Bad},
 		{"channel_messages_total", "Messages given to channels with members.", &hub.Delivered},
 		{"channel_duplicates_total", "Messages that arrived again, or live ones that arrived late, and were dropped.", &hub.Dropped},
 		{"channel_overflow_total", "Early messages that found no room to wait and were read from the journal.", &hub.Overflow},
@@ -133,6 +147,7 @@ func gauges(r *prometheus.Registry, n *node.Node, g *gateway.Gateway) {
 		value      func() float64
 	}{
 		{"connections", "Connections now.", func() float64 { return float64(g.Count()) }},
+		{"nodes", "Live nodes, this one among them.", func() float64 { return float64(len(n.Cluster())) }},
 		{"channels", "Channels in use on this node.", func() float64 { return float64(n.Hub().Channels()) }},
 		{"journal_queue_messages", "Messages that wait for the journal.", func() float64 { return float64(n.Queue().Queued) }},
 		{"journal_up", "1 when the journal answers.", func() float64 { return truth(n.Health().JournalOK) }},

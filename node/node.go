@@ -17,6 +17,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,6 +25,7 @@ import (
 
 	"barrage/broker"
 	"barrage/channel"
+	"barrage/cluster"
 	"barrage/fanout"
 	"barrage/journal"
 	"barrage/proto"
@@ -49,7 +51,11 @@ type Options struct {
 	Writers int
 	// Linger is how long a channel without members stays in memory; 0 means 30 s.
 	Linger time.Duration
-	Log    *slog.Logger
+	// Version is that of the program, for Cluster.
+	Version string
+	// Presence says how rosters are made; its zero value is good.
+	Presence PresenceOptions
+	Log      *slog.Logger
 	// Observe, when set, hears of every append to the journal.
 	Observe func(n int, took time.Duration, err error)
 }
@@ -64,6 +70,11 @@ type Node struct {
 	broker  broker.Broker
 	hub     *channel.Hub
 	writers *fanout.Writers
+	cluster *cluster.Cluster
+	usage   *cluster.Usage
+	rosters rosters
+	rolls   rolls
+	moves   moves
 
 	announcer announcer
 	courier   courier
@@ -74,6 +85,7 @@ type Node struct {
 	waiting   atomic.Int64  // reads of history that wait or run
 	health    atomic.Pointer[Health]
 	stats     Stats
+	control   atomic.Pointer[Connections]
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -89,6 +101,12 @@ type Stats struct {
 	BrokerHeard   atomic.Int64 // payloads from other nodes
 	BrokerBad     atomic.Int64 // payloads that could not be read
 	LiveDropped   atomic.Int64 // live messages that other nodes were not given: their queue was full, or the broker away
+	Rosters       atomic.Int64 // rosters and counts that other nodes were asked for
+	RostersShared atomic.Int64 // those that were answered by what another one had just asked
+	Joins         atomic.Int64 // joins told to members
+	Leaves        atomic.Int64 // leaves told to members
+	MovesUntold   atomic.Int64 // joins and leaves not told, because the user was there all the time, or came back
+	MovesDropped  atomic.Int64 // joins and leaves not told, because too many waited
 }
 
 // New starts a node.
@@ -103,6 +121,7 @@ func New(o Options) (*Node, error) {
 	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.announcer.heads = map[string]*announcement{}
+	n.prepareCluster(o)
 	sub := &subscriber{}
 	n.hub = channel.NewHub(channel.Options{
 		Store: o.Journal, Subscriber: sub, Writers: n.writers, Codecs: o.Codecs, Namespaces: o.Namespaces, Log: n.log,
@@ -116,6 +135,7 @@ func New(o Options) (*Node, error) {
 		n.writers.Close()
 		return nil, errors.Join(err, n.writer.Close(context.Background()))
 	}
+	n.cluster.Start(n.broker)
 	sub.connect(n.broker)
 	n.hub.SetBrokerUp(n.broker.State().Up)
 	n.start(o)
@@ -126,10 +146,12 @@ func (n *Node) start(o Options) {
 	ctx := n.ctx
 	n.health.Store(&Health{Journal: "not asked yet", Broker: n.broker.State()})
 	n.wg.Go(func() { n.watchJournal(ctx) })
+	n.wg.Go(func() { n.movesLoop(ctx) })
 	if n.broker.Shared() {
 		n.wg.Go(func() { n.announceLoop(ctx) })
 		n.wg.Go(func() { n.membersLoop(ctx) })
 		n.wg.Go(func() { n.liveLoop(ctx) })
+		n.wg.Go(func() { n.usage.Run(ctx) })
 	}
 	if o.Trim >= 0 && !o.Retention.Everything() {
 		every := o.Trim
@@ -146,6 +168,8 @@ func (n *Node) Close(ctx context.Context) error {
 	err := n.writer.Close(ctx)
 	n.cancel()
 	n.wg.Wait()
+	n.handOver()
+	n.cluster.Close()
 	err = errors.Join(err, n.broker.Close(ctx))
 	n.hub.Close()
 	n.writers.Close()
@@ -277,6 +301,10 @@ func (n *Node) Info(name string) channel.Count { return n.hub.Members(name) }
 
 // Receive takes a payload from another node; see broker.Handler.
 func (n *Node) Receive(name string, payload []byte) {
+	if cluster.Reserved(name) {
+		n.cluster.Receive(name, payload)
+		return
+	}
 	n.stats.BrokerHeard.Add(1)
 	e, err := proto.ParseEnvelope(payload)
 	if err != nil {
@@ -299,10 +327,16 @@ func (n *Node) Receive(name string, payload []byte) {
 }
 
 // Subscribed compares the heads of channels that were deaf until now; see broker.Handler.
-func (n *Node) Subscribed(channels []string) { n.hub.Check(channels...) }
+func (n *Node) Subscribed(channels []string) {
+	n.cluster.Subscribed(channels)
+	n.hub.Check(slices.DeleteFunc(slices.Clone(channels), cluster.Reserved)...)
+}
 
 // StateChanged switches between hearing and following the journal; see broker.Handler.
-func (n *Node) StateChanged(s broker.State) { n.hub.SetBrokerUp(s.Up) }
+func (n *Node) StateChanged(s broker.State) {
+	n.cluster.StateChanged(s)
+	n.hub.SetBrokerUp(s.Up)
+}
 
 // subscriber passes a hub's wishes to the broker, which is opened after the hub.
 type subscriber struct {

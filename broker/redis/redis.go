@@ -191,10 +191,12 @@ func (b *Broker) State() broker.State { return b.health.state() }
 // Shared implements broker.Broker.
 func (b *Broker) Shared() bool { return true }
 
-// Close implements broker.Broker. It does not wait for Redis; payloads that are still queued are dropped and counted.
+// Close implements broker.Broker. It waits up to 1 s, and not longer than ctx, for Redis to take what is queued; the rest is dropped
+// and counted.
 // With a Redis Cluster a goroutine of the client may sleep for up to a second longer; it does nothing when it wakes.
 // It must not be called from the Handler.
 func (b *Broker) Close(ctx context.Context) error {
+	b.drain(ctx)
 	b.health.close()
 	b.cancel()
 	done := make(chan struct{})
@@ -204,6 +206,24 @@ func (b *Broker) Close(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+}
+
+// drainTime is how long Close waits for what is queued.
+const drainTime = time.Second
+
+// drain waits until what is queued was sent or thrown away: the last payloads of a node, a goodbye among them, are worth it.
+func (b *Broker) drain(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, drainTime)
+	defer cancel()
+	for _, p := range b.pubs {
+		for payloads, _ := p.queued(); payloads > 0; payloads, _ = p.queued() {
+			select {
+			case <-time.After(2 * time.Millisecond):
+			case <-ctx.Done():
+				return
+			}
+		}
 	}
 }
 

@@ -172,7 +172,7 @@ func (s *server) open(ctx context.Context) error {
 		codecs = session.DeflatedCodecs(compression)
 	}
 	n, err := node.New(node.Options{
-		Name: s.cfg.Name, Journal: s.journal, Codecs: codecs, Namespaces: namespaces(s.cfg.Namespaces),
+		Name: s.cfg.Name, Version: buildVersion().version, Journal: s.journal, Codecs: codecs, Namespaces: namespaces(s.cfg.Namespaces),
 		Log: s.log, Observe: appends.Observe,
 		Retention: retention(s.cfg), Trim: s.cfg.History.Trim,
 		OpenBroker: func(id string, h broker.Handler) (broker.Broker, error) {
@@ -190,11 +190,12 @@ func (s *server) open(ctx context.Context) error {
 	s.gateway = gateway.New(gateway.Options{
 		Node: s.cfg.Name, Backend: n, Writers: n.Writers(), Log: s.log,
 		Compression: compression, MaxMessage: limits.Message, MaxConnections: limits.Connections, MaxPerAddress: limits.ConnectionsPerAddress,
-		Limits: limiter(limits), Queue: limits.Queue,
+		Limits: limiter(limits, n.Usage()), Queue: limits.Queue,
 		Ping: limits.Ping, Pong: limits.Pong, Write: limits.Write,
 		Origins: s.cfg.Origins, TrustedProxies: prefixes(s.cfg.TrustedProxies), TLS: s.tlsConfig(),
 		Policy: s.policy, Tokens: s.verifier(), UserHeader: s.cfg.Auth.UserHeader, Anonymous: s.cfg.Auth.Anonymous, Echo: s.cfg.DebugEndpoints,
 	})
+	n.SetConnections(s.gateway)
 	registry := metrics.New(n, s.gateway, appends)
 	if s.keys != nil {
 		metrics.Certificate(registry, s.keys)
@@ -268,8 +269,9 @@ func retention(c config.Config) journal.Policy {
 }
 
 // limiter holds the limits of clients.
-func limiter(l config.Limits) *limit.Limiter {
+func limiter(l config.Limits, usage limit.Usage) *limit.Limiter {
 	return limit.New(limit.Options{
+		Usage: usage,
 		Commands: limit.PerSecond(l.Commands), Publishes: limit.PerSecond(l.Publishes),
 		UserConnections: l.UserConnections, UserPublishes: limit.PerSecond(l.UserPublishes),
 		AddressConnects: limit.PerSecond(l.AddressConnects), ChannelPublishes: limit.PerSecond(l.ChannelPublishes),
