@@ -22,6 +22,7 @@ type conn struct {
 	late    *late        // owner: Read; nil when nothing waits for the session
 	place   int32        // owner: Gateway.mu; in Gateway.conns
 	ended   bool         // owner: Read; a close frame was sent or received, nothing is taken any more
+	binary  bool         // messages are binary, not text
 	from    [16]byte     // the client's address, see addr
 
 	leaving atomic.Bool   // no message is taken any more
@@ -137,14 +138,16 @@ func (c *conn) message(payload []byte) (rest []byte) {
 // event takes what the assembler found, and returns what the session had no room for.
 func (c *conn) event(ev ws.Event) (rest []byte) {
 	switch ev.Op {
-	case ws.OpText:
+	case ws.OpText, ws.OpBinary:
+		if c.binary != (ev.Op == ws.OpBinary) {
+			c.violation(unsupported(c.binary))
+			return nil
+		}
 		c.gateway.stats.Received.Add(1)
 		if ev.Deflated {
 			c.gateway.stats.Inflated.Add(1)
 		}
 		return bytes.Clone(c.message(ev.Payload))
-	case ws.OpBinary:
-		c.violation(proto.CloseUnsupported)
 	case ws.OpPing:
 		if !c.out.Send(ws.AppendFrame(nil, ws.OpPong, ev.Payload)) && c.out.Pending() > 0 { // otherwise it is gone
 			c.slow("pongs are waiting to be read")
@@ -215,6 +218,14 @@ func (c *conn) Tick(now time.Time) (after time.Duration) {
 		return 0
 	}
 	return min(after, c.ping(g.moment(now)))
+}
+
+// unsupported is what a message of the wrong kind is answered with.
+func unsupported(binary bool) proto.Close {
+	if binary {
+		return proto.CloseUnsupported.With("only binary frames are accepted")
+	}
+	return proto.CloseUnsupported
 }
 
 // ping pings a connection that is silent, and closes one that stays so. It returns when to look again.

@@ -29,6 +29,7 @@ import (
 	"barrage/fanout"
 	"barrage/proto"
 	"barrage/session"
+	"barrage/session/centrifuge"
 	"barrage/ws"
 )
 
@@ -53,6 +54,9 @@ type Options struct {
 	Origins []string
 	// TrustedProxies are the peers whose X-Forwarded-For is believed.
 	TrustedProxies []netip.Prefix
+	// Centrifuge, when set, opens /connection/websocket. What it leaves open of Backend, Compression and Ping is filled in. The
+	// backend's codecs have those of package centrifuge behind those of package session; First says where.
+	Centrifuge *centrifuge.Server
 	// Echo opens /echo, which gives back what it is sent: for suites that test RFC 6455, not for the public.
 	Echo bool
 	// TLS makes Listen serve TLS; nil means that it does not.
@@ -73,7 +77,7 @@ type Stats struct {
 	Bombs     atomic.Int64 // of those, because a message was too large once it was inflated
 }
 
-// Gateway serves /raw/ and /ws/, and /echo when it is open.
+// Gateway serves /raw/ and /ws/, and /connection/websocket and /echo when they are open.
 type Gateway struct {
 	guests guests
 	Options
@@ -103,6 +107,7 @@ func New(o Options) *Gateway {
 		server: session.Server{Node: o.Node, Backend: o.Backend, Compression: o.Compression}, began: time.Now(),
 		perAddr: map[netip.Addr]int{}, empty: make(chan struct{}),
 	}
+	g.fillCentrifuge()
 	g.engine = engine.NewPortable(g.engineOptions())
 	return g
 }
@@ -168,7 +173,7 @@ func (g *Gateway) Handles(r *http.Request) bool {
 			return true
 		}
 	}
-	return g.echoes(r)
+	return g.echoes(r) || g.isCentrifuge(r)
 }
 
 // target is what a request asks for.
@@ -203,6 +208,8 @@ func parse(r *http.Request) (t target, err error) {
 type admission struct {
 	target
 	echo bool // the target is an echo instead
+	// centrifuge is set when the target is a client of the Centrifuge protocol instead.
+	centrifuge *centrifugeTarget
 	key  string
 	addr netip.Addr
 	// extensions is what was negotiated: permessage-deflate, or nothing.
@@ -215,7 +222,12 @@ func (g *Gateway) admit(r *http.Request) (a admission, err error) {
 	if err != nil {
 		return a, err
 	}
-	if a.echo = g.echoes(r); !a.echo {
+	switch {
+	case g.echoes(r):
+		a.echo = true
+	case g.isCentrifuge(r):
+		a.centrifuge = parseCentrifuge(r, up.Protocols)
+	default:
 		if a.target, err = parse(r); err != nil {
 			return a, &ws.HandshakeError{Status: http.StatusBadRequest, Message: err.Error()}
 		}
@@ -358,18 +370,30 @@ const greetingSize = 384
 
 // open makes the connection of an admitted request.
 func (g *Gateway) open(socket engine.Socket, a admission) engine.Handler {
-	p := &plainConn{conn: conn{gateway: g, from: a.addr.As16(), asm: g.assembler(a)}}
+	p := &plainConn{}
 	c := &p.conn
+	c.init(g, socket, a)
 	c.client = &p.session
-	// The first ping comes early, so that those who connected together are not pinged together ever after.
-	c.heard.Store(g.now() - moment(mathrand.Int64N(max(g.Ping.Milliseconds()/2, 1))))
-	c.out.Init(g.Writers, socket, 0)
 	p.session.Init(session.Options{
 		Connection: c, Client: strings.ToLower(rand.Text()[:16]),
 		Channel: a.channel, Format: a.format, User: a.query.Name, Deflated: a.extensions != "",
 	})
 	// Before anyone else finds the connection: nothing goes out before the greeting.
 	p.session.Start(&a.query, a.appendResponse(make([]byte, 0, greetingSize)))
+	g.keep(c)
+	return c
+}
+
+// init makes a connection ready, but for its session.
+func (c *conn) init(g *Gateway, socket engine.Socket, a admission) {
+	c.gateway, c.from, c.asm = g, a.addr.As16(), g.assembler(a)
+	// The first ping comes early, so that those who connected together are not pinged together ever after.
+	c.heard.Store(g.now() - moment(mathrand.Int64N(max(g.Ping.Milliseconds()/2, 1))))
+	c.out.Init(g.Writers, socket, 0)
+}
+
+// keep puts a connection into the list of those there are.
+func (g *Gateway) keep(c *conn) {
 	g.mu.Lock()
 	g.pending--
 	c.place = int32(len(g.conns))
@@ -377,12 +401,11 @@ func (g *Gateway) open(socket engine.Socket, a admission) engine.Handler {
 	closing := g.closing
 	g.mu.Unlock()
 	if g.Log.Enabled(context.Background(), slog.LevelDebug) {
-		g.Log.Debug("connected", "session", c.client, "address", a.addr)
+		g.Log.Debug("connected", "session", c.client, "address", c.addr())
 	}
 	if closing {
 		c.leave(proto.CloseShutdown)
 	}
-	return c
 }
 
 // assembler makes the reader of a connection by what was negotiated.
@@ -399,7 +422,7 @@ func (a *admission) appendResponse(dst []byte) []byte {
 	if a.extensions != "" {
 		extra = http.Header{"Sec-WebSocket-Extensions": {a.extensions}}
 	}
-	return ws.AppendResponse(dst, a.key, "", extra)
+	return ws.AppendResponse(dst, a.key, a.centrifuge.subprotocol(), extra)
 }
 
 // release forgets an admitted connection; c is nil when it was never opened.

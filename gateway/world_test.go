@@ -29,6 +29,7 @@ import (
 	"barrage/node"
 	"barrage/proto"
 	"barrage/session"
+	"barrage/session/centrifuge"
 	"barrage/ws"
 )
 
@@ -140,7 +141,11 @@ func start(t *testing.T, o Options) *world {
 	if o.Compression != nil {
 		codecs = session.DeflatedCodecs(o.Compression)
 	}
-	n, w.journal = newNode(t, codecs)
+	if o.Centrifuge == nil {
+		o.Centrifuge = &centrifuge.Server{}
+	}
+	o.Centrifuge.First = len(codecs)
+	n, w.journal = newNode(t, append(codecs, centrifuge.Codecs(o.Compression)...))
 	o.Node, o.Backend, o.Writers = "a", n, n.Writers()
 	o.Log = slog.New(slog.DiscardHandler)
 	if secure {

@@ -28,6 +28,7 @@ import (
 	"barrage/metrics"
 	"barrage/node"
 	"barrage/session"
+	"barrage/session/centrifuge"
 	"barrage/web"
 )
 
@@ -135,6 +136,9 @@ func (s *server) open(ctx context.Context) error {
 		compression = &session.Compression{Threshold: s.cfg.CompressionThreshold}
 		codecs = session.DeflatedCodecs(compression)
 	}
+	// One list for the whole node: the plain protocols', then those of the Centrifuge protocol.
+	clients := &centrifuge.Server{First: len(codecs), Version: buildVersion().short()}
+	codecs = append(codecs, centrifuge.Codecs(compression)...)
 	n, err := node.New(node.Options{
 		Name: s.cfg.Name, Journal: s.journal, Codecs: codecs, Namespaces: namespaces(s.cfg.Namespaces),
 		Log: s.log, Observe: appends.Observe,
@@ -156,7 +160,7 @@ func (s *server) open(ctx context.Context) error {
 		Compression: compression, MaxMessage: limits.Message, MaxConnections: limits.Connections, MaxPerAddress: limits.ConnectionsPerAddress,
 		Ping: limits.Ping, Pong: limits.Pong, Write: limits.Write,
 		Origins: s.cfg.Origins, TrustedProxies: prefixes(s.cfg.TrustedProxies), TLS: s.tlsConfig(),
-		Echo: s.cfg.DebugEndpoints,
+		Echo: s.cfg.DebugEndpoints, Centrifuge: clients,
 	})
 	registry := metrics.New(n, s.gateway, appends)
 	if s.keys != nil {
