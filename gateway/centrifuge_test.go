@@ -2,6 +2,8 @@ package gateway
 
 import (
 	"testing"
+
+	"github.com/centrifugal/protocol"
 )
 
 func TestACentrifugeClientSubscribesAndPublishes(t *testing.T) {
@@ -14,4 +16,15 @@ func TestACentrifugeClientSubscribesAndPublishes(t *testing.T) {
 	for range 5 {
 		t.Log(c.line())
 	}
+}
+
+// centrifuge reads the next reply.
+func (c *client) centrifuge() *protocol.Reply {
+	c.t.Helper()
+	line := c.line()
+	r, err := protocol.NewJSONReplyDecoder([]byte(line)).Decode()
+	if err != nil {
+		c.t.Fatalf("%s: %v", line, err)
+	}
+	return r
 }

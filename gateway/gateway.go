@@ -210,8 +210,8 @@ type admission struct {
 	echo bool // the target is an echo instead
 	// centrifuge is set when the target is a client of the Centrifuge protocol instead.
 	centrifuge *centrifugeTarget
-	key  string
-	addr netip.Addr
+	key        string
+	addr       netip.Addr
 	// extensions is what was negotiated: permessage-deflate, or nothing.
 	extensions string
 }
