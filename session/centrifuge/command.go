@@ -209,9 +209,9 @@ func query(r *protocol.HistoryRequest) (q node.HistoryQuery, err *proto.Error) {
 func page(h *proto.History, r *protocol.HistoryRequest) *protocol.HistoryResult {
 	result := &protocol.HistoryResult{Epoch: string(h.Epoch), Offset: uint64(h.Offset)}
 	if r.Limit == 0 {
-		return result
+		h.Messages = nil
 	}
-	result.Publications = make([]*protocol.Publication, len(h.Messages))
+	result.Publications = make([]*protocol.Publication, len(h.Messages)) // not nil: clients want a list
 	for i := range h.Messages {
 		result.Publications[i] = publication(&h.Messages[i])
 	}
