@@ -41,7 +41,10 @@ func (s *Session) connect(id uint32, r *protocol.ConnectRequest) {
 // identify is who a client is by its token, or by its connection when it shows none.
 func (s *Session) identify(token string) (*auth.Identity, *proto.Error) {
 	server := s.server()
-	switch who := s.identity; {
+	s.mu.Lock()
+	who := s.identity
+	s.mu.Unlock()
+	switch {
 	case server.Tokens == nil, token == "" && who != nil:
 		return who, nil
 	case token != "":

@@ -101,6 +101,10 @@ func (s *Session) refreshByServer(c proto.Control) {
 		return
 	}
 	s.mu.Lock()
+	if s.state != connected { // nobody yet: the identity is what connect will find
+		s.mu.Unlock()
+		return
+	}
 	who := *s.whoLocked()
 	who.Expires = time.Time{}
 	if c.Expires > 0 {
@@ -108,11 +112,8 @@ func (s *Session) refreshByServer(c proto.Control) {
 		s.dueAt(who.Expires.Add(grace))
 	}
 	s.identity = &who
-	ready := s.state == connected
 	s.mu.Unlock()
-	if ready {
-		push := &protocol.Refresh{}
-		push.Expires, push.Ttl = s.server().ttl(who.Expires)
-		s.reply(&protocol.Reply{Push: &protocol.Push{Refresh: push}})
-	}
+	push := &protocol.Refresh{}
+	push.Expires, push.Ttl = s.server().ttl(who.Expires)
+	s.reply(&protocol.Reply{Push: &protocol.Push{Refresh: push}})
 }

@@ -449,3 +449,11 @@ func TestASessionIsSmall(t *testing.T) {
 		t.Errorf("a subscription takes at most 48 bytes, not %d", n)
 	}
 }
+
+func TestAControlBeforeConnectLetsNobodyIn(t *testing.T) {
+	s := closed(t, nil)
+	s.Control(proto.Control{Kind: proto.ControlRefresh, Expires: s.now.Add(time.Hour).Unix()})
+	s.Control(proto.Control{Kind: proto.ControlSubscribe, Channel: "a"})
+	s.Message([]byte(`{"id":1,"connect":{}}`))
+	s.expect("close 3500 invalid token: a connection token is needed")
+}

@@ -240,7 +240,7 @@ func (s *Session) answer(sub *subscription, id uint32, h hints, j channel.Joined
 	case j.Err != nil:
 		sub.state = failed
 		s.fail(id, proto.ErrUnavailable)
-	case h.recover && h.reject && (j.Reset || j.Live):
+	case h.recover && h.reject && !h.recovered(j):
 		sub.state = failed
 		s.fail(id, proto.ErrUnrecoverable)
 	default:
@@ -261,12 +261,14 @@ func (s *Session) result(sub *subscription, h hints, j channel.Joined) *protocol
 	if j.Live {
 		return r
 	}
-	r.Recoverable, r.Positioned = true, true
-	r.Epoch, r.Offset = string(j.Epoch), uint64(j.Offset)
-	if h.recover && !j.Reset {
-		r.Recovered, r.Offset = true, uint64(h.offset)
-	}
+	r.Recoverable, r.Positioned, r.Recovered = true, true, h.recovered(j)
+	r.Epoch, r.Offset = string(j.Epoch), uint64(j.Next-1)
 	return r
+}
+
+// recovered says whether all that the client missed follows.
+func (h *hints) recovered(j channel.Joined) bool {
+	return h.recover && !j.Reset && !j.Live && j.Next == h.offset+1
 }
 
 // placed takes what to leave by. It is called with the channel locked.
