@@ -191,7 +191,7 @@ type client struct {
 	backend *backend
 	socket  *socket
 	out     *fanout.Outlet
-	server_ *Server
+	shared  *Server
 	now     time.Time
 	mu      sync.Mutex
 	resumes int
@@ -210,7 +210,7 @@ func open(t testing.TB, server Server, format Format) *client {
 	if server.Ping == 0 {
 		server.Ping = 25 * time.Second
 	}
-	c.server_ = &server
+	c.shared = &server
 	c.out = fanout.NewOutlet(writers, c.socket, 0)
 	c.Init(Options{Connection: c, Client: "c1", Format: format})
 	t.Cleanup(c.Gone)
@@ -222,7 +222,7 @@ func open(t testing.TB, server Server, format Format) *client {
 func (c *client) Outlet() *fanout.Outlet { return c.out }
 
 // Centrifuge implements Connection.
-func (c *client) Centrifuge() *Server { return c.server_ }
+func (c *client) Centrifuge() *Server { return c.shared }
 
 // Resume implements Connection.
 func (c *client) Resume() {

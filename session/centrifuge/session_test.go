@@ -142,9 +142,9 @@ func (k tokens) Subscription(token, channel, _, _ string) (auth.Subscription, *p
 // closed is a session of a server with authentication.
 func closed(t *testing.T, change func(*Server)) *client {
 	s := open(t, Server{Policy: &auth.Policy{Default: auth.Closed}}, JSON)
-	s.server_.Tokens = tokens{s.server_.Now}
+	s.shared.Tokens = tokens{s.shared.Now}
 	if change != nil {
-		change(s.server_)
+		change(s.shared)
 	}
 	return s
 }
@@ -225,7 +225,7 @@ func TestTokensForChannels(t *testing.T) {
 	next(`{"id":4,"error":{"code":109,"message":"token expired"}}`)
 	s.Message([]byte(`{"id":5,"subscribe":{"channel":"a","token":"a"}}`))
 	next(`{"id":5,"subscribe":{"expires":true,"ttl":30,"recoverable":true,"epoch":"e","offset":7,"positioned":true}}`)
-	s.server_.Policy.Default.Rules[auth.Publish] = auth.Subscriber
+	s.shared.Policy.Default.Rules[auth.Publish] = auth.Subscriber
 	s.Message([]byte(`{"id":6,"publish":{"channel":"a","data":1}}`))
 	next(`{"id":6,"publish":{}}`)
 	if p := s.backend.published[0]; p.User != "bob" || p.Client != "c1" || string(p.Attributes) != `{"info":{"n":1},"chan_info":2}` {
