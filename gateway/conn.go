@@ -23,6 +23,7 @@ type conn struct {
 	place   int32        // owner: Gateway.mu; in Gateway.conns
 	ended   bool         // owner: Read; a close frame was sent or received, nothing is taken any more
 	denied  bool         // never changes once it is open; it has no place among its user's connections
+	binary  bool         // messages are binary, not text
 	from    [16]byte     // the client's address, see addr
 
 	leaving atomic.Bool   // no message is taken any more
@@ -138,14 +139,16 @@ func (c *conn) message(payload []byte) (rest []byte) {
 // event takes what the assembler found, and returns what the session had no room for.
 func (c *conn) event(ev ws.Event) (rest []byte) {
 	switch ev.Op {
-	case ws.OpText:
+	case ws.OpText, ws.OpBinary:
+		if c.binary != (ev.Op == ws.OpBinary) {
+			c.violation(unsupported(c.binary))
+			return nil
+		}
 		c.gateway.stats.Received.Add(1)
 		if ev.Deflated {
 			c.gateway.stats.Inflated.Add(1)
 		}
 		return bytes.Clone(c.message(ev.Payload))
-	case ws.OpBinary:
-		c.violation(proto.CloseUnsupported)
 	case ws.OpPing:
 		if !c.out.Send(ws.AppendFrame(nil, ws.OpPong, ev.Payload)) && c.out.Pending() > 0 { // otherwise it is gone
 			c.slow("pongs are waiting to be read")
@@ -228,6 +231,14 @@ func (c *conn) stall(now time.Time) (after time.Duration, ok bool) {
 		}
 	}
 	return after, true
+}
+
+// unsupported is what a message of the wrong kind is answered with.
+func unsupported(binary bool) proto.Close {
+	if binary {
+		return proto.CloseUnsupported.With("only binary frames are accepted")
+	}
+	return proto.CloseUnsupported
 }
 
 // ping pings a connection that is silent, and closes one that stays so. It returns when to look again.

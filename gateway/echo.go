@@ -81,8 +81,11 @@ func (s *guests) end(closing proto.Close) {
 // opener makes the connection of an admitted request, once.
 func (g *Gateway) opener(a admission) func(engine.Socket) engine.Handler {
 	open := g.open
-	if a.echo {
+	switch {
+	case a.echo:
 		open = g.openEcho
+	case a.centrifuge != nil:
+		open = g.openCentrifuge
 	}
 	return func(s engine.Socket) engine.Handler { return open(s, a) }
 }

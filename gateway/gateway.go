@@ -32,6 +32,7 @@ import (
 	"barrage/limit"
 	"barrage/proto"
 	"barrage/session"
+	"barrage/session/centrifuge"
 	"barrage/ws"
 )
 
@@ -68,6 +69,10 @@ type Options struct {
 	Limits *limit.Limiter
 	// Queue bounds the bytes of answers that wait to be read on a connection; 0 means fanout.DefaultPending.
 	Queue int
+	// Centrifuge, when set, opens /connection/websocket. What it leaves open of Backend, Compression, Ping, Policy, Tokens with
+	// Anonymous, and Limits is filled in. The
+	// backend's codecs have those of package centrifuge behind those of package session; First says where.
+	Centrifuge *centrifuge.Server
 	// Echo opens /echo, which gives back what it is sent: for suites that test RFC 6455, not for the public.
 	Echo bool
 	// TLS makes Listen serve TLS; nil means that it does not.
@@ -89,7 +94,7 @@ type Stats struct {
 	Bombs     atomic.Int64 // of those, because a message was too large once it was inflated
 }
 
-// Gateway serves /raw/ and /ws/, the streams (see transports), and /echo when it is open.
+// Gateway serves /raw/ and /ws/, the streams (see transports), and /connection/websocket and /echo when they are open.
 type Gateway struct {
 	guests guests
 	Options
@@ -120,6 +125,7 @@ func New(o Options) *Gateway {
 		server: session.Server{Node: o.Node, Backend: o.Backend, Compression: o.Compression, Policy: o.Policy, Tokens: o.Tokens, Limits: o.Limits}, began: time.Now(),
 		perAddr: map[netip.Addr]int{}, users: map[string]*personal{}, empty: make(chan struct{}),
 	}
+	g.fillCentrifuge()
 	g.engine = engine.NewPortable(g.engineOptions())
 	return g
 }
@@ -185,7 +191,7 @@ func (g *Gateway) Handles(r *http.Request) bool {
 			return true
 		}
 	}
-	return g.echoes(r) || transportOf(r) != nil
+	return g.echoes(r) || g.isCentrifuge(r) || transportOf(r) != nil
 }
 
 // target is what a request asks for.
@@ -231,8 +237,10 @@ func sentence(err error) error {
 type admission struct {
 	target
 	echo bool // the target is an echo instead
-	key  string
-	addr netip.Addr
+	// centrifuge is set when the target is a client of the Centrifuge protocol instead.
+	centrifuge *centrifugeTarget
+	key        string
+	addr       netip.Addr
 	// extensions is what was negotiated: permessage-deflate, or nothing; subprotocol what was selected.
 	extensions  string
 	subprotocol string
@@ -248,7 +256,12 @@ func (g *Gateway) admit(r *http.Request) (a admission, err error) {
 	if err != nil {
 		return a, err
 	}
-	if a.echo = g.echoes(r); !a.echo {
+	switch {
+	case g.echoes(r):
+		a.echo = true
+	case g.isCentrifuge(r):
+		a.centrifuge = parseCentrifuge(r, up.Protocols)
+	default:
 		if a.target, err = parse(r); err != nil {
 			return a, &ws.HandshakeError{Status: http.StatusBadRequest, Message: err.Error()}
 		}
@@ -260,10 +273,15 @@ func (g *Gateway) admit(r *http.Request) (a admission, err error) {
 	if err := g.pace(a.addr); err != nil {
 		return a, err
 	}
-	if !a.echo {
+	switch {
+	case a.echo:
+	case a.centrifuge != nil:
+		a.identity, a.refused = g.shown(r, nil, 0)
+		a.subprotocol = a.centrifuge.subprotocol()
+	default:
 		a.identity, a.refused = g.identify(r, up.Protocols, inSubprotocol)
+		a.subprotocol = selected(up.Protocols)
 	}
-	a.subprotocol = selected(up.Protocols)
 	if g.Compression != nil {
 		a.extensions, _ = ws.AcceptDeflate(up.Extensions)
 	}

@@ -33,21 +33,21 @@ const (
 //
 // Subprotocols are those that the client offers.
 func (g *Gateway) identify(r *http.Request, subprotocols []string, may where) (*auth.Identity, *proto.Error) {
-	if id, err := g.vouched(r); id != nil || err != nil {
+	id, err := g.shown(r, subprotocols, may)
+	if id != nil || err != nil || g.Tokens == nil && g.UserHeader == "" {
 		return id, err
 	}
-	if g.Tokens == nil {
-		if g.UserHeader == "" {
-			return nil, nil
-		}
-		return g.nobody()
+	return g.nobody()
+}
+
+// shown is identify, but for requests that show nothing: nil.
+func (g *Gateway) shown(r *http.Request, subprotocols []string, may where) (*auth.Identity, *proto.Error) {
+	if id, err := g.vouched(r); id != nil || err != nil || g.Tokens == nil {
+		return id, err
 	}
 	token, err := tokenOf(r, subprotocols, may)
-	switch {
-	case err != nil:
+	if token == "" || err != nil {
 		return nil, err
-	case token == "":
-		return g.nobody()
 	}
 	return g.Tokens.Connection(token)
 }

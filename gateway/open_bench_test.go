@@ -20,6 +20,16 @@ func (deafSocket) Finish()                        {}
 func (deafSocket) Abort(error)                    {}
 func (deafSocket) Resume()                        {}
 
+// upgradeRequest is a request that may be upgraded.
+func upgradeRequest(path string) *http.Request {
+	return &http.Request{
+		Method: http.MethodGet, ProtoMajor: 1, ProtoMinor: 1, Host: "h", URL: &url.URL{Path: path}, RemoteAddr: "127.0.0.1:1",
+		Header: http.Header{
+			"Upgrade": {"websocket"}, "Connection": {"Upgrade"}, "Sec-Websocket-Version": {"13"}, "Sec-Websocket-Key": {"dGhlIHNhbXBsZSBub25jZQ=="},
+		},
+	}
+}
+
 // BenchmarkOpen admits a connection into one room, from the request to the member, and tells how much memory it holds.
 func BenchmarkOpen(b *testing.B) {
 	for name, path := range map[string]string{"raw": "/raw/lobby", "ws": "/ws/lobby", "sse": "/sse/lobby"} {
@@ -29,12 +39,7 @@ func BenchmarkOpen(b *testing.B) {
 			defer n.Close(b.Context())
 			g := New(Options{Node: "a", Backend: n, Writers: n.Writers(), Log: slog.New(slog.DiscardHandler)})
 			defer g.engine.Close()
-			r := &http.Request{
-				Method: http.MethodGet, ProtoMajor: 1, ProtoMinor: 1, Host: "h", URL: &url.URL{Path: path}, RemoteAddr: "127.0.0.1:1",
-				Header: http.Header{
-					"Upgrade": {"websocket"}, "Connection": {"Upgrade"}, "Sec-Websocket-Version": {"13"}, "Sec-Websocket-Key": {"dGhlIHNhbXBsZSBub25jZQ=="},
-				},
-			}
+			r := upgradeRequest(path)
 			handlers := make([]engine.Handler, b.N)
 			before := heap()
 			b.ReportAllocs()

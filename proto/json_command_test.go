@@ -273,3 +273,17 @@ func BenchmarkParseCommand(b *testing.B) {
 		}
 	})
 }
+
+func TestCompactJSON(t *testing.T) {
+	for in, want := range map[string]string{
+		` {"a": [1, "b c"] } `: `{"a":[1,"b c"]}`, `1`: `1`, "null\n": `null`, ``: `! invalid`, `1 2`: `! invalid`, `{`: `! invalid`, "\"\xff\"": `! invalid`,
+	} {
+		got, err := CompactJSON([]byte(in))
+		if err != nil {
+			got = []byte("! invalid")
+		}
+		if string(got) != want {
+			t.Errorf("%q is compacted to %s, not %s", in, want, got)
+		}
+	}
+}

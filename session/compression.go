@@ -19,8 +19,8 @@ type Compression struct {
 	After    atomic.Int64 // their bytes as they are sent
 }
 
-// frame deflates the text frame that begins at start and is the last thing in frames, if that is worth it.
-func (c *Compression) frame(frames []byte, start int) []byte {
+// Frame deflates the text or binary frame that begins at start and is the last thing in frames, if that is worth it.
+func (c *Compression) Frame(frames []byte, start int) []byte {
 	h, _, _ := ws.ParseHeader(frames[start:])
 	if h.Length < uint64(c.Threshold) {
 		return frames
@@ -41,5 +41,5 @@ type deflatedCodec struct {
 
 func (d deflatedCodec) AppendFrame(dst []byte, name string, m *proto.Message) []byte {
 	start := len(dst)
-	return d.compression.frame(d.Codec.AppendFrame(dst, name, m), start)
+	return d.compression.Frame(d.Codec.AppendFrame(dst, name, m), start)
 }

@@ -437,7 +437,7 @@ func (s *Session) fail(id string, err *proto.Error) { s.reply(proto.AppendError(
 func (s *Session) reply(line []byte) {
 	frame := appendLine(nil, line)
 	if s.deflate && len(frame) <= maxDeflatedReply {
-		frame = s.conn.Server().Compression.frame(frame, 0)
+		frame = s.conn.Server().Compression.Frame(frame, 0)
 	}
 	if out := s.conn.Outlet(); out.Send(frame) || out.Pending() == 0 { // with nothing pending the connection is gone
 		return

@@ -31,6 +31,7 @@ import (
 	"barrage/metrics"
 	"barrage/node"
 	"barrage/session"
+	"barrage/session/centrifuge"
 	"barrage/web"
 )
 
@@ -171,6 +172,9 @@ func (s *server) open(ctx context.Context) error {
 		compression = &session.Compression{Threshold: s.cfg.CompressionThreshold}
 		codecs = session.DeflatedCodecs(compression)
 	}
+	// One list for the whole node: the plain protocols', then those of the Centrifuge protocol.
+	clients := &centrifuge.Server{First: len(codecs), Personal: s.cfg.Auth.Personal, Version: buildVersion().short()}
+	codecs = append(codecs, centrifuge.Codecs(compression)...)
 	n, err := node.New(node.Options{
 		Name: s.cfg.Name, Version: buildVersion().version, Journal: s.journal, Codecs: codecs, Namespaces: namespaces(s.cfg.Namespaces),
 		Log: s.log, Observe: appends.Observe,
@@ -193,7 +197,8 @@ func (s *server) open(ctx context.Context) error {
 		Limits: limiter(limits, n.Usage()), Queue: limits.Queue,
 		Ping: limits.Ping, Pong: limits.Pong, Write: limits.Write,
 		Origins: s.cfg.Origins, TrustedProxies: prefixes(s.cfg.TrustedProxies), TLS: s.tlsConfig(),
-		Policy: s.policy, Tokens: s.verifier(), UserHeader: s.cfg.Auth.UserHeader, Anonymous: s.cfg.Auth.Anonymous, Echo: s.cfg.DebugEndpoints,
+		Policy: s.policy, Tokens: s.verifier(), UserHeader: s.cfg.Auth.UserHeader, Anonymous: s.cfg.Auth.Anonymous,
+		Centrifuge: clients, Echo: s.cfg.DebugEndpoints,
 	})
 	n.SetConnections(s.gateway)
 	registry := metrics.New(n, s.gateway, appends)
@@ -271,7 +276,7 @@ func retention(c config.Config) journal.Policy {
 // limiter holds the limits of clients.
 func limiter(l config.Limits, usage limit.Usage) *limit.Limiter {
 	return limit.New(limit.Options{
-		Usage: usage,
+		Usage:    usage,
 		Commands: limit.PerSecond(l.Commands), Publishes: limit.PerSecond(l.Publishes),
 		UserConnections: l.UserConnections, UserPublishes: limit.PerSecond(l.UserPublishes),
 		AddressConnects: limit.PerSecond(l.AddressConnects), ChannelPublishes: limit.PerSecond(l.ChannelPublishes),

@@ -18,6 +18,7 @@ import (
 	"barrage/journal/memory"
 	"barrage/node"
 	"barrage/session"
+	"barrage/session/centrifuge"
 )
 
 // Options of a server. The zero value works.
@@ -58,6 +59,11 @@ func Start(o Options) (*Server, error) {
 	if o.Gateway.Compression != nil {
 		codecs = session.DeflatedCodecs(o.Gateway.Compression)
 	}
+	if o.Gateway.Centrifuge == nil {
+		o.Gateway.Centrifuge = &centrifuge.Server{}
+	}
+	o.Gateway.Centrifuge.First = len(codecs)
+	codecs = append(codecs, centrifuge.Codecs(o.Gateway.Compression)...)
 	var err error
 	s.Node, err = node.New(node.Options{
 		Name: "test", Journal: s.journal, Codecs: codecs, Writers: 2,

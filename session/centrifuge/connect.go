@@ -1,0 +1,244 @@
+package centrifuge
+
+import (
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/centrifugal/protocol"
+
+	"barrage/auth"
+	"barrage/channel"
+	"barrage/fanout"
+	"barrage/proto"
+	"barrage/session"
+)
+
+func (s *Session) connect(id uint32, r *protocol.ConnectRequest) {
+	who, err := s.identify(r.Token)
+	switch {
+	case err == nil:
+	case err.Code == proto.ErrUnauthorized.Code:
+		s.End(proto.CloseBadToken.With("invalid token: %s", err.Message))
+		return
+	default:
+		s.mu.Lock()
+		s.state = refused
+		s.mu.Unlock()
+		s.fail(id, err)
+		return
+	}
+	user := ""
+	if who != nil {
+		user = who.User
+	}
+	if err := s.conn.Admit(user); err != nil {
+		s.End(session.CloseOf(err))
+		return
+	}
+	s.mu.Lock()
+	s.identity = who
+	s.state, s.admitted = connecting, true
+	s.mu.Unlock()
+	s.due.Store(0)
+	if who != nil && !who.Expires.IsZero() {
+		s.dueAt(who.Expires.Add(grace))
+	}
+	s.arrive(id, r.Subs)
+}
+
+// identify is who a client is by its token, or by its connection when it shows none.
+func (s *Session) identify(token string) (*auth.Identity, *proto.Error) {
+	server := s.server()
+	s.mu.Lock()
+	who := s.identity
+	s.mu.Unlock()
+	switch {
+	case server.Tokens == nil, token == "" && who != nil:
+		return who, nil
+	case token != "":
+		return server.Tokens.Connection(token)
+	case server.Anonymous:
+		return nil, nil
+	}
+	return nil, proto.ErrUnauthorized.With("a connection token is needed")
+}
+
+// arrival is a connect whose subscriptions are looked up.
+type arrival struct {
+	session *Session
+	id      uint32
+	subs    []arriving
+
+	mu   sync.Mutex
+	left int // owner: mu; how many positions are not known yet, and one while they are asked for
+}
+
+// arriving is a channel that the server subscribes a client to.
+type arriving struct {
+	sub   *subscription
+	hints hints
+	at    channel.Joined // owner: arrival.mu
+}
+
+// arrive finds out where the subscriptions begin that the server makes, replies, and only then makes the client a member: so the
+// reply to connect goes out before their publications.
+func (s *Session) arrive(id uint32, known map[string]*protocol.SubscribeRequest) {
+	a := &arrival{session: s, id: id, left: 1}
+	for _, name := range s.given() {
+		if proto.CheckChannel(name) != nil {
+			continue
+		}
+		sub, err := s.add(name, s.whoTerms(name), s.server().announces(name), true)
+		if err != nil {
+			s.End(proto.CloseChannels)
+			return
+		}
+		h := hintsOf(known[name])
+		h.reject = false
+		a.subs = append(a.subs, arriving{sub: sub, hints: h})
+	}
+	a.left += len(a.subs)
+	for i := range a.subs {
+		in := &a.subs[i]
+		s.backend().Join(in.sub.name(), channel.JoinRequest{
+			Start: in.hints.start(), Format: s.codec(), Outlet: s.conn.Outlet(),
+			Ready: func(j channel.Joined) bool {
+				if a.found(in, j) {
+					go a.welcome() // not with this channel locked
+				}
+				return false
+			},
+		})
+	}
+	if a.found(nil, channel.Joined{}) {
+		a.welcome()
+	}
+}
+
+// given are the channels that the server subscribes the client to, in order.
+func (s *Session) given() []string {
+	who := s.who()
+	names := slices.Collect(maps.Keys(who.Subs))
+	if own, ok := auth.PersonalChannel(who.User); ok && s.server().Personal && !slices.Contains(names, own) {
+		names = append(names, own)
+	}
+	slices.Sort(names)
+	return names
+}
+
+func (s *Session) whoTerms(name string) auth.Subscription { return s.who().Subs[name] }
+
+// found takes a position, and reports whether it was the last.
+func (a *arrival) found(in *arriving, j channel.Joined) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if in != nil {
+		in.at = j
+	}
+	a.left--
+	return a.left == 0
+}
+
+// welcome replies, and makes the client a member of the channels from the positions that the reply tells.
+func (a *arrival) welcome() {
+	s := a.session
+	result := s.connectResult()
+	for i := range a.subs {
+		in := &a.subs[i]
+		if in.at.Err != nil {
+			s.End(proto.CloseUnavailable)
+			return
+		}
+		if result.Subs == nil {
+			result.Subs = map[string]*protocol.SubscribeResult{}
+		}
+		s.mu.Lock()
+		result.Subs[in.sub.name()] = s.result(in.sub, in.hints, in.at)
+		s.mu.Unlock()
+	}
+	s.reply(&protocol.Reply{Id: a.id, Connect: result})
+	for i := range a.subs {
+		in := &a.subs[i]
+		r := result.Subs[in.sub.name()]
+		s.continueAt(in.sub, in.at.Live, proto.Position{Epoch: proto.Epoch(r.Epoch), Offset: proto.Offset(r.Offset)})
+	}
+	s.mu.Lock()
+	if s.state == connecting {
+		s.state = connected
+	}
+	resume := s.resumable()
+	s.mu.Unlock()
+	if resume {
+		s.conn.Resume()
+	}
+}
+
+func (s *Session) connectResult() *protocol.ConnectResult {
+	server := s.server()
+	r := &protocol.ConnectResult{Client: s.id(), Version: server.Version, Ping: server.ping(), Pong: true}
+	r.Expires, r.Ttl = server.ttl(s.who().Expires)
+	return r
+}
+
+// continueAt makes the client a member of a channel after a position that it was told.
+func (s *Session) continueAt(sub *subscription, live bool, p proto.Position) {
+	start := channel.Start{Ahead: true}
+	if !live {
+		start.Since, start.Epoch = &p.Offset, p.Epoch
+	}
+	s.backend().Join(sub.name(), channel.JoinRequest{
+		Start: start, Format: s.codec(), Outlet: s.conn.Outlet(),
+		Ready: func(j channel.Joined) bool {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if sub.state != joining {
+				return false
+			}
+			sub.state = placing
+			switch {
+			case j.Err != nil:
+				sub.state = failed
+				s.End(proto.CloseUnavailable)
+			case j.Reset:
+				sub.state = failed
+				s.End(proto.CloseMissed.With("insufficient state"))
+			}
+			return sub.state == placing
+		},
+		Placed: func(m *fanout.Member) { s.placed(sub, m) },
+	})
+}
+
+func (s *Session) refresh(id uint32, r *protocol.RefreshRequest) {
+	server := s.server()
+	if server.Tokens == nil {
+		s.fail(id, proto.ErrNotAvailable.With("there are no tokens here"))
+		return
+	}
+	who, err := server.Tokens.Connection(r.Token)
+	switch {
+	case err == nil && who.User != s.who().User:
+		s.End(proto.CloseBadToken.With("the token is of another user"))
+		return
+	case err == nil:
+	case err.Code == proto.ErrTokenExpired.Code:
+		s.End(proto.CloseExpired)
+		return
+	case err.Code == proto.ErrUnauthorized.Code:
+		s.End(proto.CloseBadToken.With("invalid token: %s", err.Message))
+		return
+	default:
+		s.fail(id, err)
+		return
+	}
+	s.mu.Lock()
+	s.identity = who
+	s.mu.Unlock()
+	if !who.Expires.IsZero() {
+		s.dueAt(who.Expires.Add(grace))
+	}
+	result := &protocol.RefreshResult{Client: s.id(), Version: server.Version}
+	result.Expires, result.Ttl = server.ttl(who.Expires)
+	s.reply(&protocol.Reply{Id: id, Refresh: result})
+}

@@ -1,0 +1,395 @@
+package centrifuge
+
+import (
+	"unique"
+
+	"github.com/centrifugal/protocol"
+
+	"barrage/auth"
+	"barrage/channel"
+	"barrage/fanout"
+	"barrage/proto"
+)
+
+// subscription is a channel that a client is subscribed to, or is about to be. There may be very many: a test bounds its size.
+type subscription struct {
+	channel unique.Handle[string]
+	next    *subscription  // owner: Session.mu
+	member  *fanout.Member // owner: Session.mu; nil before it is a member
+	more    *details       // owner: Session.mu; nil for nothing
+	state   stage          // owner: Session.mu
+	server  bool           // the server has subscribed the client
+}
+
+// details are what few subscriptions have.
+type details struct {
+	auth.Subscription
+	joinLeave bool           // the client is told of members that join and leave
+	events    *fanout.Member // of the channel's events; nil before it is one
+	parted    func()         // when leaving: tells that it is over
+}
+
+// stage is how far a subscription has come.
+type stage uint8
+
+const (
+	joining stage = iota // its place is looked for
+	placing              // the client was told; it becomes a member at once
+	member
+	leaving // unsubscribed while it was placed
+	failed  // it never became a member, and is taken out later
+	dropped // taken out of the session
+)
+
+func (sub *subscription) name() string { return sub.channel.Value() }
+
+// detail makes room for details. The session is locked, or does not know the subscription yet.
+func (sub *subscription) detail() *details {
+	if sub.more == nil {
+		sub.more = &details{}
+	}
+	return sub.more
+}
+
+// find returns the subscription to a channel, nil for none. The session is locked.
+func (s *Session) find(channel string) *subscription {
+	for sub := s.subs; sub != nil; sub = sub.next {
+		if sub.name() == channel {
+			return sub
+		}
+	}
+	return nil
+}
+
+// remove takes a subscription out. The session is locked.
+func (s *Session) remove(sub *subscription) {
+	sub.state = dropped
+	for at := &s.subs; *at != nil; at = &(*at).next {
+		if *at == sub {
+			*at = sub.next
+			s.count--
+			return
+		}
+	}
+}
+
+// isOver says whether a subscription ended by itself. The session is locked.
+func (sub *subscription) isOver() bool {
+	return sub.state == failed || sub.state == member && sub.member.Left()
+}
+
+// leave ends the memberships of a subscription. The session is locked.
+func (sub *subscription) leave() {
+	if sub.member != nil {
+		sub.member.Leave()
+	}
+	if sub.more != nil && sub.more.events != nil {
+		sub.more.events.Leave()
+	}
+}
+
+// add makes a subscription that is joining, and lets the backend know of the member.
+func (s *Session) add(name string, terms auth.Subscription, joinLeave, server bool) (*subscription, *proto.Error) {
+	sub := &subscription{channel: unique.Make(name), server: server}
+	if terms.Info != nil || terms.Data != nil || !terms.Expires.IsZero() || joinLeave {
+		sub.more = &details{Subscription: terms, joinLeave: joinLeave}
+	}
+	s.mu.Lock()
+	old := s.find(name)
+	if old != nil && old.isOver() {
+		old.leave()
+		s.remove(old)
+	} else if old != nil {
+		s.mu.Unlock()
+		return nil, proto.ErrSubscribed
+	}
+	full := int(s.count) >= s.server().channels() || s.state == gone
+	if !full {
+		sub.next, s.subs = s.subs, sub
+		s.count++
+	}
+	info := proto.MemberInfo{User: s.whoLocked().User, Client: s.id(), Info: s.whoLocked().Info, ChanInfo: terms.Info}
+	s.mu.Unlock()
+	if old != nil {
+		s.exit(old)
+	}
+	if full {
+		return nil, proto.ErrLimit.With("a client may be subscribed to %d channels", s.server().channels())
+	}
+	if !terms.Expires.IsZero() {
+		s.dueAt(terms.Expires.Add(grace))
+	}
+	s.backend().Enter(name, info, joinLeave || s.server().announces(name))
+	s.mu.Lock()
+	gone := sub.state == dropped // by another goroutine: its Exit may have come before
+	s.mu.Unlock()
+	if gone {
+		s.exit(sub)
+	}
+	return sub, nil
+}
+
+// exit ends what add told the backend.
+func (s *Session) exit(sub *subscription) { s.backend().Exit(sub.name(), s.id()) }
+
+// declined says what of a request there is not.
+func declined(r *protocol.SubscribeRequest) *proto.Error {
+	switch {
+	case r.Type != 0 || r.Phase != 0:
+		return proto.ErrNotAvailable.With("there are no maps and no shared polls: subscribe with type 0")
+	case r.Tf != nil:
+		return proto.ErrNotAvailable.With("there are no filters by tags: subscribe without tf")
+	}
+	return nil
+}
+
+// flagRejectUnrecovered makes a subscribe fail that cannot recover.
+const flagRejectUnrecovered = 1 << 1
+
+// hints are what a client says of its position.
+type hints struct {
+	recover, reject bool
+	offset          proto.Offset
+	epoch           proto.Epoch
+}
+
+func hintsOf(r *protocol.SubscribeRequest) hints {
+	if r == nil {
+		return hints{}
+	}
+	return hints{
+		recover: r.Recover, reject: r.Flag&flagRejectUnrecovered != 0,
+		offset: min(proto.Offset(r.Offset), proto.MaxOffset), epoch: proto.Epoch(r.Epoch),
+	}
+}
+
+func (h *hints) start() channel.Start {
+	if !h.recover {
+		return channel.Start{}
+	}
+	since := h.offset
+	return channel.Start{Since: &since, Epoch: h.epoch, Ahead: true}
+}
+
+func (s *Session) subscribe(id uint32, r *protocol.SubscribeRequest) {
+	if err := declined(r); err != nil {
+		s.fail(id, err)
+		return
+	}
+	terms, err := s.permit(r)
+	if err != nil {
+		s.fail(id, err)
+		return
+	}
+	sub, err := s.add(r.Channel, terms, s.wantsEvents(r), false)
+	if err != nil {
+		s.fail(id, err)
+		return
+	}
+	s.begin(0)
+	h := hintsOf(r)
+	s.backend().Join(r.Channel, channel.JoinRequest{
+		Start: h.start(), Format: s.codec(), Outlet: s.conn.Outlet(),
+		Ready:  func(j channel.Joined) bool { return s.answer(sub, id, h, j) },
+		Placed: func(m *fanout.Member) { s.placed(sub, m) },
+	})
+}
+
+// permit decides whether a client may subscribe, and returns what its token says.
+func (s *Session) permit(r *protocol.SubscribeRequest) (terms auth.Subscription, err *proto.Error) {
+	if e := proto.CheckChannel(r.Channel); e != nil {
+		return terms, proto.ErrBadRequest.With("%s", e)
+	}
+	server, who := s.server(), s.who()
+	shown := r.Token != "" && server.Tokens != nil
+	if shown {
+		if terms, err = server.Tokens.Subscription(r.Token, r.Channel, who.User, s.id()); err != nil {
+			return terms, subscriptionError(err)
+		}
+	}
+	return terms, server.allow(who, auth.Request{Action: auth.Subscribe, Channel: r.Channel, Token: shown})
+}
+
+// subscriptionError is what a client is told of a token for a channel: one that is not good permits nothing.
+func subscriptionError(err *proto.Error) *proto.Error {
+	if err.Code == proto.ErrUnauthorized.Code {
+		return proto.ErrDenied.With("the subscription token is not good: %s", err.Message)
+	}
+	return err
+}
+
+// wantsEvents says whether the client is told of members that join and leave: when the namespace says so, or when it asks and may
+// know who is there.
+func (s *Session) wantsEvents(r *protocol.SubscribeRequest) bool {
+	if s.server().announces(r.Channel) {
+		return true
+	}
+	return r.JoinLeave && s.server().allow(s.who(), auth.Request{Action: auth.Presence, Channel: r.Channel, Subscribed: true}) == nil
+}
+
+// answer replies to a subscribe: what Ready is. It is called with the channel locked.
+func (s *Session) answer(sub *subscription, id uint32, h hints, j channel.Joined) (in bool) {
+	defer s.finish(0)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if sub.state != joining {
+		s.fail(id, proto.ErrNotAvailable.With("unsubscribed before it was subscribed"))
+		return false
+	}
+	switch {
+	case j.Err != nil:
+		sub.state = failed
+		s.fail(id, proto.ErrUnavailable)
+	case h.recover && h.reject && !h.recovered(j):
+		sub.state = failed
+		s.fail(id, proto.ErrUnrecoverable)
+	default:
+		sub.state = placing
+		s.reply(&protocol.Reply{Id: id, Subscribe: s.result(sub, h, j)})
+		return true
+	}
+	return false
+}
+
+// result tells a client where its subscription begins. The session is locked.
+func (s *Session) result(sub *subscription, h hints, j channel.Joined) *protocol.SubscribeResult {
+	r := &protocol.SubscribeResult{WasRecovering: h.recover}
+	if sub.more != nil {
+		r.Data = protocol.Raw(sub.more.Data)
+		r.Expires, r.Ttl = s.server().ttl(sub.more.Expires)
+	}
+	if j.Live {
+		return r
+	}
+	r.Recoverable, r.Positioned, r.Recovered = true, true, h.recovered(j)
+	r.Epoch, r.Offset = string(j.Epoch), uint64(j.Next-1)
+	return r
+}
+
+// recovered says whether all that the client missed follows.
+func (h *hints) recovered(j channel.Joined) bool {
+	return h.recover && !j.Reset && !j.Live && j.Next == h.offset+1
+}
+
+// placed takes what to leave by. It is called with the channel locked.
+func (s *Session) placed(sub *subscription, m *fanout.Member) {
+	s.mu.Lock()
+	sub.member = m
+	if sub.state != placing { // unsubscribed meanwhile
+		m.Leave()
+		s.remove(sub)
+		var parted func()
+		if sub.more != nil {
+			parted = sub.more.parted
+		}
+		s.mu.Unlock()
+		if parted != nil {
+			parted()
+		}
+		return
+	}
+	sub.state = member
+	events := sub.more != nil && sub.more.joinLeave
+	s.mu.Unlock()
+	if events {
+		go s.watch(sub) // not with this channel locked
+	}
+}
+
+// watch makes the client a member of the channel's events.
+func (s *Session) watch(sub *subscription) {
+	s.backend().Join(proto.EventsOf(sub.name()), channel.JoinRequest{
+		Format: s.codec(), Outlet: s.conn.Outlet(),
+		Ready: func(j channel.Joined) bool {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return j.Err == nil && sub.state == member
+		},
+		Placed: func(m *fanout.Member) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if sub.state != member {
+				m.Leave()
+				return
+			}
+			sub.more.events = m
+		},
+	})
+}
+
+func (s *Session) unsubscribe(id uint32, r *protocol.UnsubscribeRequest) {
+	done := func() { s.reply(&protocol.Reply{Id: id, Unsubscribe: &protocol.UnsubscribeResult{}}) }
+	if !s.drop(r.Channel, done) {
+		done()
+	}
+}
+
+// drop ends the subscription to a channel and then calls done, at once or when it has its place. It reports false, and calls
+// nothing, when there is none.
+func (s *Session) drop(name string, done func()) bool {
+	s.mu.Lock()
+	sub := s.find(name)
+	if sub == nil || sub.state == leaving {
+		s.mu.Unlock()
+		return false
+	}
+	if wait := sub.state == placing; wait {
+		sub.state = leaving
+		sub.detail().parted = done
+		done = nil
+	} else {
+		sub.leave()
+		s.remove(sub)
+	}
+	s.mu.Unlock()
+	s.exit(sub)
+	if done != nil {
+		done()
+	}
+	return true
+}
+
+func (s *Session) subRefresh(id uint32, r *protocol.SubRefreshRequest) {
+	server := s.server()
+	switch {
+	case server.Tokens == nil:
+		s.fail(id, proto.ErrNotAvailable.With("there are no tokens here"))
+		return
+	case r.Type != 0:
+		s.fail(id, proto.ErrNotAvailable.With("there are no shared polls: refresh with type 0"))
+		return
+	}
+	if sub := s.subscribedTo(r.Channel); sub == nil {
+		s.fail(id, proto.ErrDenied.With("you are not subscribed to this channel"))
+		return
+	}
+	terms, err := server.Tokens.Subscription(r.Token, r.Channel, s.who().User, s.id())
+	if err != nil {
+		if err.Code == proto.ErrTokenExpired.Code {
+			err = proto.ErrExpired
+		}
+		s.fail(id, subscriptionError(err))
+		return
+	}
+	s.mu.Lock()
+	if sub := s.find(r.Channel); sub != nil {
+		sub.detail().Subscription = terms
+	}
+	s.mu.Unlock()
+	if !terms.Expires.IsZero() {
+		s.dueAt(terms.Expires.Add(grace))
+	}
+	result := &protocol.SubRefreshResult{}
+	result.Expires, result.Ttl = server.ttl(terms.Expires)
+	s.reply(&protocol.Reply{Id: id, SubRefresh: result})
+}
+
+// subscribedTo returns the subscription to a channel that the client is a member of.
+func (s *Session) subscribedTo(name string) *subscription {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if sub := s.find(name); sub != nil && sub.state == member {
+		return sub
+	}
+	return nil
+}
