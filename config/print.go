@@ -28,8 +28,18 @@ func Mask(text string) string {
 	return text[:start+colon+1] + "****" + text[at:]
 }
 
+// maskItem hides the last part of NAME:SCOPE:KEY, and everything of what is written otherwise.
+func maskItem(item string) string {
+	name, rest, _ := strings.Cut(item, ":")
+	scope, _, ok := strings.Cut(rest, ":")
+	if !ok {
+		return "****"
+	}
+	return name + ":" + scope + ":****"
+}
+
 // Print writes the settings as a file that Load reads, each with a comment that says what it means. Passwords in URLs
-// are masked unless showSecrets.
+// and keys are masked unless showSecrets.
 func (c *Config) Print(w io.Writer, showSecrets bool) error {
 	var b strings.Builder
 	group := ""
@@ -68,6 +78,9 @@ func (s *Setting) yaml(c *Config, showSecrets bool) (string, error) {
 		n = yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle}
 		for _, item := range *p {
 			var v yaml.Node
+			if s.secret && !showSecrets {
+				item = maskItem(item)
+			}
 			v.SetString(item)
 			// A folded or literal block cannot stand inside a flow list.
 			v.Style = yaml.DoubleQuotedStyle

@@ -31,6 +31,7 @@ import (
 	"barrage/broker/local"
 	"barrage/gateway"
 	"barrage/httpapi"
+	"barrage/httpapi/serverapi"
 	"barrage/internal/keypair"
 	"barrage/internal/testcert"
 	"barrage/journal"
@@ -297,6 +298,7 @@ func TestThePageOfMetricsIsComplete(t *testing.T) {
 	var want []string
 	w := start(t)
 	metrics.Certificate(w.registry, certificate(t)) // which a node without TLS does not have
+	serverapi.New(serverapi.Options{Backend: serverapi.Backend{Messages: w.node}}).Collect(w.registry)
 	for name, f := range w.families() {
 		if strings.HasPrefix(name, "barrage_") {
 			want = append(want, fmt.Sprintf("| `%s` | %s | %s |", name, strings.ToLower(f.GetType().String()), f.GetHelp()))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"log/slog"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -53,7 +54,7 @@ func (f *settingFlags) load() (config.Config, error) {
 	return c, usageError(err)
 }
 
-// check is load followed by validation, and by a look at the certificate's files.
+// check is load followed by validation, and by a look at the certificate's files and at the keys of the server API.
 func (f *settingFlags) check() (config.Config, error) {
 	c, err := f.load()
 	if err != nil {
@@ -62,6 +63,9 @@ func (f *settingFlags) check() (config.Config, error) {
 	err = c.Validate()
 	if err == nil && c.TLS.Enabled() {
 		err = keypair.Check(c.TLS.Cert, c.TLS.Key)
+	}
+	if err == nil {
+		_, err = apiKeys(c.API, slog.New(slog.DiscardHandler))
 	}
 	return c, usageError(err)
 }

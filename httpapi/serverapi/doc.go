@@ -14,3 +14,5 @@
 //
 // One table of methods routes, documents (OpenAPI), counts and tests the API: see methods.go.
 package serverapi
+
+//go:generate go run ../../cmd/barrage openapi --output ../../docs/openapi.json

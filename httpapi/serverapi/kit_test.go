@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -92,13 +94,17 @@ func (p *people) RemoveHistory(name string, done func(*proto.Error)) {
 	go done(nil)
 }
 
-// counted is a journal that counts appends.
+// counted is a journal that counts appends, and can be held up. It keeps attributes whether or not the journal behind it does.
 type counted struct {
 	journal.Journal
-	mu      sync.Mutex
-	appends []int
-	gate    chan struct{} // when set, an append waits for it
+	gate chan struct{} // when set, appends wait until it is closed
+
+	mu         sync.Mutex
+	appends    []int             // owner: mu
+	attributes map[string][]byte // owner: mu
 }
+
+func place(channel string, o proto.Offset) string { return fmt.Sprint(channel, "/", o) }
 
 func (c *counted) Append(ctx context.Context, drafts []journal.Draft) (journal.Appended, error) {
 	if c.gate != nil {
@@ -108,10 +114,46 @@ func (c *counted) Append(ctx context.Context, drafts []journal.Draft) (journal.A
 			return journal.Appended{}, ctx.Err()
 		}
 	}
+	out, err := c.Journal.Append(ctx, drafts)
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.appends = append(c.appends, len(drafts))
-	c.mu.Unlock()
-	return c.Journal.Append(ctx, drafts)
+	for i := range out.Stored {
+		if !out.Stored[i].Repeated {
+			c.attributes[place(drafts[i].Channel, out.Stored[i].Offset)] = drafts[i].Attributes
+		}
+	}
+	return out, err
+}
+
+func (c *counted) Read(ctx context.Context, channel string, r journal.Range) (journal.Page, error) {
+	p, err := c.Journal.Read(ctx, channel, r)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := range p.Messages {
+		p.Messages[i].Attributes = c.attributes[place(channel, p.Messages[i].Offset)]
+	}
+	return p, err
+}
+
+// postHeld sends a command whose n publishes must all be queued before the first of them is stored, and returns by how many commits
+// they are.
+func (w *world) postHeld(method, body string, n int) (answer string, commits int) {
+	w.t.Helper()
+	w.journal.gate = make(chan struct{})
+	answers := make(chan string, 1)
+	go func() {
+		_, answer := w.post(method, body)
+		answers <- answer
+	}()
+	for deadline := time.Now().Add(10 * time.Second); w.node.Queue().Queued < int64(n-1) && time.Now().Before(deadline); {
+		runtime.Gosched()
+	}
+	close(w.journal.gate)
+	answer = <-answers
+	w.journal.mu.Lock()
+	defer w.journal.mu.Unlock()
+	return answer, len(w.journal.appends)
 }
 
 // world is an API on a real node with a journal in memory.
@@ -127,7 +169,7 @@ type world struct {
 
 func start(t testing.TB, change ...func(*serverapi.Options)) *world {
 	t.Helper()
-	w := &world{t: t, journal: &counted{Journal: memory.New()}, people: &people{}, mux: http.NewServeMux(), key: adminKey}
+	w := &world{t: t, journal: &counted{Journal: memory.New(), attributes: map[string][]byte{}}, people: &people{}, mux: http.NewServeMux(), key: adminKey}
 	var err error
 	w.node, err = node.New(node.Options{
 		Name: "a", Journal: w.journal, Codecs: session.Codecs(), Writers: 1,
