@@ -156,6 +156,9 @@ func TestValidate(t *testing.T) {
 		edit func(c *Config)
 		want string // empty: valid
 	}{
+		{"a body that is too large", func(c *Config) { c.API.Body = MaxBody + 1 }, "is out of bounds; give 1B to 64MiB"},
+		{"an address of the API that is none", func(c *Config) { c.API.Listen = "9000" }, `api.listen: "9000" is not an address; give host:port, such as 127.0.0.1:9000`},
+		{"an address of the API", func(c *Config) { c.API.Listen = ":9000" }, ""},
 		{"every address needs open", func(c *Config) { c.Listen = "0.0.0.0:8000" }, "listen: 0.0.0.0:8000 can be reached from the network, where anyone may then read and publish without a key; listen on 127.0.0.1:8000, or set open: true (--open) if that is wanted"},
 		{"no host is every address", func(c *Config) { c.Listen = ":8000" }, "listen: :8000 can be reached from the network"},
 		{"IPv6 every address", func(c *Config) { c.Listen = "[::]:8000" }, "can be reached from the network"},

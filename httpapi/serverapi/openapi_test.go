@@ -16,6 +16,7 @@ import (
 	"github.com/getkin/kin-openapi/routers/legacy"
 
 	"barrage/httpapi/serverapi"
+	"barrage/node"
 	"barrage/proto"
 )
 
@@ -35,10 +36,10 @@ func load(t *testing.T) (*openapi3.T, routers.Router) {
 	if err != nil {
 		t.Fatalf("the document can be read: %v", err)
 	}
-	if err := doc.Validate(context.Background(), openapi3.EnableJSONSchema2020Validation()); err != nil {
+	if err := doc.Validate(context.Background()); err != nil {
 		t.Fatalf("the document is valid OpenAPI 3.1: %v", err)
 	}
-	router, err := legacy.NewRouter(doc, openapi3.EnableJSONSchema2020Validation())
+	router, err := legacy.NewRouter(doc)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,9 +84,11 @@ func TestTheDocumentIsTrue(t *testing.T) {
 	w := start(t)
 	doc, router := load(t)
 	attributes := proto.Attributes{Info: json.RawMessage(`1`), Tags: map[string]string{"a": "b"}}
-	if _, err := attributes.Encode(); err != nil {
+	encoded, err := attributes.Encode()
+	if err != nil {
 		t.Fatal(err)
 	}
+	w.publish(node.Publication{Channel: "chat:index", User: "alice", Client: "c1", Data: []byte(`{}`), Attributes: encoded})
 	methods := 0
 	for path, item := range doc.Paths.Map() {
 		content := item.Post.RequestBody.Value.Content["application/json"]
@@ -117,6 +120,23 @@ func TestTheCheckFindsWhatIsWrong(t *testing.T) {
 	}
 	if err := schema.VisitJSON(map[string]any{"data": 5}, openapi3.EnableJSONSchema2020()); err == nil {
 		t.Error("a channel is required")
+	}
+	_, router := load(t)
+	for _, body := range []string{`{}`, `{"result":{"num_clients":1}}`, `{"result":{"num_clients":"1","num_users":1}}`, `{"error":{"code":1}}`, `{"result":{"num_clients":1,"num_users":1},"error":{"code":1,"message":""}}`} {
+		r, err := http.NewRequestWithContext(context.Background(), http.MethodPost, "/api/presence_stats", strings.NewReader(`{"channel":"a"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		route, params, err := router.FindRoute(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := openapi3filter.ValidateResponse(context.Background(), &openapi3filter.ResponseValidationInput{
+			RequestValidationInput: &openapi3filter.RequestValidationInput{Request: r, PathParams: params, Route: route},
+			Status:                 http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(strings.NewReader(body)),
+		}); err == nil {
+			t.Errorf("%s is no answer of presence_stats", body)
+		}
 	}
 }
 
