@@ -60,10 +60,14 @@ func (a *API) channels(c *call, q *ChannelsRequest, done func(*ChannelsResult, *
 		done(nil, absent("channels"))
 		return
 	}
-	a.backend.Channels.Channels(q.Pattern, func(clients map[string]int, missing []string) {
-		result := &ChannelsResult{Channels: make(map[string]ChannelInfo, len(clients)), Missing: missing}
+	a.backend.Channels.Channels(q.Pattern, func(list ChannelList, err *proto.Error) {
+		if err != nil {
+			done(nil, err)
+			return
+		}
+		result := &ChannelsResult{Channels: make(map[string]ChannelInfo, len(list.Channels)), Truncated: list.Truncated, Missing: list.Missing}
 		size := 0
-		for name, n := range clients {
+		for name, n := range list.Channels {
 			size += memberBytes + len(name)
 			result.Channels[name] = ChannelInfo{NumClients: n}
 		}

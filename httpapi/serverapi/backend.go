@@ -25,13 +25,31 @@ type Eraser interface {
 
 // Users is what the API needs to reach the connections of users on all nodes. missing are nodes that did not answer in time.
 type Users interface {
-	Control(c proto.Control, done func(affected int, missing []string))
-	Connections(user string, done func(list []proto.ConnectionInfo, missing []string))
+	Control(c proto.Control, done func(affected int, missing []string, err *proto.Error))
+	Connections(user string, done func(list []proto.ConnectionInfo, missing []string, err *proto.Error))
 }
 
-// Channels lists channels in use on all nodes, with how many connections are in each.
+// ChannelList are channels in use on all nodes.
+type ChannelList struct {
+	// Channels are numbers of connections by channel.
+	Channels map[string]int
+	// Truncated says that there are more than are listed.
+	Truncated bool
+	// Missing are nodes that did not answer in time, by name.
+	Missing []string
+}
+
+// Channels lists channels in use on all nodes, whose names match a pattern.
 type Channels interface {
-	Channels(pattern string, done func(clients map[string]int, missing []string))
+	Channels(pattern string, done func(ChannelList, *proto.Error))
+}
+
+// ChannelsFunc makes a function Channels.
+type ChannelsFunc func(pattern string, done func(ChannelList, *proto.Error))
+
+// Channels implements Channels.
+func (f ChannelsFunc) Channels(pattern string, done func(ChannelList, *proto.Error)) {
+	f(pattern, done)
 }
 
 // Nodes lists the nodes of the cluster that are alive.

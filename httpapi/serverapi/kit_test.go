@@ -45,13 +45,13 @@ type people struct {
 	silent   bool // it never answers
 }
 
-func (p *people) Control(c proto.Control, done func(int, []string)) {
+func (p *people) Control(c proto.Control, done func(int, []string, *proto.Error)) {
 	p.mu.Lock()
 	p.controls = append(p.controls, c)
 	silent := p.silent
 	p.mu.Unlock()
 	if !silent {
-		go done(2, []string{"away"})
+		go done(2, []string{"away"}, nil)
 	}
 }
 
@@ -64,12 +64,12 @@ func (p *people) last() proto.Control {
 	return p.controls[len(p.controls)-1]
 }
 
-func (p *people) Connections(user string, done func([]proto.ConnectionInfo, []string)) {
-	go done([]proto.ConnectionInfo{{Node: "a", Client: "c1", User: user, Protocol: "ws", Channels: []string{"room"}, Info: json.RawMessage(`{"n":1}`)}}, nil)
+func (p *people) Connections(user string, done func([]proto.ConnectionInfo, []string, *proto.Error)) {
+	go done([]proto.ConnectionInfo{{Node: "a", Client: "c1", User: user, Protocol: "ws", Channels: []string{"room"}, Info: json.RawMessage(`{"n":1}`)}}, nil, nil)
 }
 
-func (p *people) Channels(pattern string, done func(map[string]int, []string)) {
-	go done(map[string]int{"room": 3, "pattern " + pattern: 1}, nil)
+func (p *people) Channels(pattern string, done func(serverapi.ChannelList, *proto.Error)) {
+	go done(serverapi.ChannelList{Channels: map[string]int{"room": 3, "pattern " + pattern: 1}}, nil)
 }
 
 func (p *people) Nodes(done func([]serverapi.NodeInfo, []string)) {

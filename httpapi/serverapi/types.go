@@ -136,8 +136,9 @@ type ChannelInfo struct {
 
 // ChannelsResult lists channels in use.
 type ChannelsResult struct {
-	Channels map[string]ChannelInfo `json:"channels" doc:"Channels by name." zh:"按名称列出的频道。"`
-	Missing  []string               `json:"missing,omitempty" doc:"Nodes that did not answer in time. Not in Centrifugo." zh:"未及时应答的节点。Centrifugo 无此字段。"`
+	Channels  map[string]ChannelInfo `json:"channels" doc:"Channels by name." zh:"按名称列出的频道。"`
+	Truncated bool                   `json:"truncated,omitempty" doc:"There are more than are listed. Not in Centrifugo." zh:"还有未列出的频道。Centrifugo 无此字段。"`
+	Missing   []string               `json:"missing,omitempty" doc:"Nodes that did not answer in time. Not in Centrifugo." zh:"未及时应答的节点。Centrifugo 无此字段。"`
 }
 
 // NodeInfo is a node of the cluster.

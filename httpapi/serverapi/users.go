@@ -35,7 +35,11 @@ func (a *API) control(c proto.Control, err *proto.Error, done func(*ControlResul
 	case a.backend.Users == nil:
 		done(nil, absent(string(c.Kind)))
 	default:
-		a.backend.Users.Control(c, func(affected int, missing []string) {
+		a.backend.Users.Control(c, func(affected int, missing []string, err *proto.Error) {
+			if err != nil {
+				done(nil, err)
+				return
+			}
 			done(&ControlResult{Affected: affected, Missing: missing}, nil)
 		})
 	}
@@ -122,7 +126,11 @@ func (a *API) connections(c *call, q *ConnectionsRequest, done func(*Connections
 		done(nil, absent("connections"))
 		return
 	}
-	a.backend.Users.Connections(q.User, func(list []proto.ConnectionInfo, missing []string) {
+	a.backend.Users.Connections(q.User, func(list []proto.ConnectionInfo, missing []string, err *proto.Error) {
+		if err != nil {
+			done(nil, err)
+			return
+		}
 		result := &ConnectionsResult{Connections: make(map[string]ConnectionInfo, len(list)), Missing: missing}
 		size := 0
 		for i := range list {
