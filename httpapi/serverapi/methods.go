@@ -2,7 +2,6 @@ package serverapi
 
 import (
 	"encoding/json"
-	"fmt"
 	"reflect"
 
 	"barrage/httpapi/apikey"
@@ -143,5 +142,5 @@ func unknownMethod(name string) *proto.Error {
 	if len(name) > limit {
 		name = name[:limit] + "…"
 	}
-	return proto.ErrMethod.With("%s", fmt.Sprintf("there is no method %q", name))
+	return proto.ErrMethod.With("there is no method %q", name)
 }

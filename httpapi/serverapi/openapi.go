@@ -50,7 +50,7 @@ func Document() []byte {
 
 // refused are the answers that are no outcome of a command, by status.
 var refused = []struct{ status, name, description string }{
-	{"400", "Malformed", "The body is not the JSON that the method takes."},
+	{"400", "Malformed", "The body is not one JSON value."},
 	{"401", "Unauthorized", "There is no valid API key."},
 	{"403", "Forbidden", "The key's scope does not allow this, or no key is configured at all."},
 	{"413", "TooLarge", "The body is too large."},
