@@ -44,6 +44,7 @@ type Config struct {
 	Namespaces Namespaces
 
 	Auth    Auth
+	API     API
 	TLS     TLS
 	Limits  Limits
 	History History
@@ -52,6 +53,21 @@ type Config struct {
 	// DebugEndpoints opens /echo and /debug/pprof/: see the table in settings.go.
 	DebugEndpoints bool
 }
+
+// API says who may use the server API, and where.
+type API struct {
+	// Keys are items of the form NAME:SCOPE:KEY. Without any, and without KeysFile, the API is closed.
+	Keys []string
+	// KeysFile is the path of a file with a line "SCOPE KEY [NAME]" for each key; empty means none.
+	KeysFile string
+	// Listen is an address of the API's own; empty means that it is served on Config.Listen.
+	Listen string
+	// Body is the largest body of a request, in bytes; 1 to MaxBody.
+	Body int
+}
+
+// MaxBody is the largest value of API.Body, in bytes.
+const MaxBody = 64 << 20
 
 // TLS says whether clients, pages and metrics are served over TLS. Both paths are given, or none.
 type TLS struct {
@@ -135,6 +151,7 @@ func Default() Config {
 
 		CompressionThreshold: 512,
 
+		API: API{Body: 8 << 20},
 		Limits: Limits{
 			Message:     64 << 10,
 			Connections: 100_000,

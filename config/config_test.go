@@ -157,6 +157,9 @@ func TestValidate(t *testing.T) {
 		want string // empty: valid
 	}{
 		{"every address needs open", func(c *Config) { c.Listen = "0.0.0.0:8000" }, "listen: 0.0.0.0:8000 can be reached from the network, where anyone may then read and publish without a key; listen on 127.0.0.1:8000, set up authentication (auth.secret), or set open: true (--open) if that is wanted"},
+		{"a body that is too large", func(c *Config) { c.API.Body = MaxBody + 1 }, "is out of bounds; give 1B to 64MiB"},
+		{"an address of the API that is none", func(c *Config) { c.API.Listen = "9000" }, `api.listen: "9000" is not an address; give host:port, such as 127.0.0.1:9000`},
+		{"an address of the API", func(c *Config) { c.API.Listen = ":9000" }, ""},
 		{"no host is every address", func(c *Config) { c.Listen = ":8000" }, "listen: :8000 can be reached from the network"},
 		{"IPv6 every address", func(c *Config) { c.Listen = "[::]:8000" }, "can be reached from the network"},
 		{"a name may point anywhere", func(c *Config) { c.Listen = "example.com:8000" }, "can be reached from the network"},
@@ -298,18 +301,20 @@ func drawNamespace(t *rapid.T) Namespace {
 func TestPrintMasksPasswords(t *testing.T) {
 	c := Default()
 	c.Journal, c.Broker = "postgres://ann:s3cret@h/d?sslpassword=s3cret", "redis://:s3cret@h:6379"
+	c.API.Keys = []string{"shop:publish:s3cret", "s3cret"}
 	c.Auth.Secrets, c.Auth.JWKS = []string{"a s3cret", "another s3cret"}, []string{"https://a=https://ann:s3cret@h/keys?token=s3cret"}
 	var masked, shown bytes.Buffer
 	if err := c.Print(&masked, false); err != nil {
 		t.Fatal(err)
 	}
-	if strings.Contains(masked.String(), "s3cret") || !strings.Contains(masked.String(), "postgres://ann:****@h/d?sslpassword=****") {
-		t.Errorf("passwords must be masked:\n%s", masked.String())
+	if strings.Contains(masked.String(), "s3cret") || !strings.Contains(masked.String(), "postgres://ann:****@h/d?sslpassword=****") ||
+		!strings.Contains(masked.String(), `["shop:publish:****", "****"]`) {
+		t.Errorf("passwords and keys must be masked:\n%s", masked.String())
 	}
 	if err := c.Print(&shown, true); err != nil {
 		t.Fatal(err)
 	}
-	if strings.Count(shown.String(), "s3cret") != 7 {
+	if strings.Count(shown.String(), "s3cret") != 9 {
 		t.Errorf("with showSecrets passwords are shown:\n%s", shown.String())
 	}
 }

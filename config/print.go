@@ -31,6 +31,16 @@ func Mask(text string) string {
 	return text[:start+colon+1] + masked + text[at:]
 }
 
+// maskItem hides the last part of NAME:SCOPE:KEY, and everything of what is written otherwise.
+func maskItem(item string) string {
+	name, rest, _ := strings.Cut(item, ":")
+	scope, _, ok := strings.Cut(rest, ":")
+	if !ok {
+		return masked
+	}
+	return name + ":" + scope + ":" + masked
+}
+
 // Print writes the settings as a file that Load reads, each with a comment that says what it means. Secrets, and passwords in
 // URLs, are masked unless showSecrets.
 func (c *Config) Print(w io.Writer, showSecrets bool) error {

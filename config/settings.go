@@ -32,6 +32,8 @@ const (
 	urlSecret
 	// wholeSecret is hidden as a whole.
 	wholeSecret
+	// keySecret is NAME:SCOPE:KEY, of which the key is hidden.
+	keySecret
 )
 
 // show gives a value, or an item of a list, as it may be shown.
@@ -39,6 +41,8 @@ func (s secrecy) show(text string) string {
 	switch {
 	case s == urlSecret:
 		return Mask(text)
+	case s == keySecret:
+		return maskItem(text)
 	case s == wholeSecret && text != "":
 		return masked
 	}
@@ -214,6 +218,30 @@ var settings = []Setting{
 		Doc: "Subscribes each client of the Centrifuge protocol that has a user id to its personal channel #USER when it connects, without it " +
 			"asking. A user id with # or a comma in it has no personal channel.",
 		field: func(c *Config) any { return &c.Auth.Personal },
+	}, {
+		Name: "api.keys", Hint: "LIST", Summary: "keys of the server API, each NAME:SCOPE:KEY",
+		Doc: "The keys with which your own servers may use the server API (docs/api.md), each written as NAME:SCOPE:KEY. NAME is for logs. " +
+			"SCOPE is publish (publish and broadcast), read (history, presence, channels, info, connections), publish+read, or admin (everything). " +
+			"KEY is 16 to 256 characters without spaces and commas, best random ones: openssl rand -hex 32. Without any key the server API " +
+			"is closed, also on loopback. Whoever lists the machine's processes sees flags: rather use the file, the environment or api.keys_file.",
+		secret: keySecret,
+		field:  func(c *Config) any { return &c.API.Keys },
+	}, {
+		Name: "api.keys_file", Hint: "FILE", Summary: "file with a line SCOPE KEY [NAME] for each key of the server API",
+		Doc: "The path of a file with keys of the server API besides api.keys, one on each line: SCOPE KEY [NAME]. Empty lines and those that " +
+			"begin with # are passed over. The file is looked at every few seconds, so that keys are added and withdrawn without a restart; " +
+			"a file that cannot be used leaves the keys before it in force. Empty means no file.",
+		field: func(c *Config) any { return &c.API.KeysFile },
+	}, {
+		Name: "api.listen", Hint: "ADDR", Summary: "address of the server API alone, such as 127.0.0.1:9000",
+		Doc: "An address (host:port) for the server API alone, so that it is not on the one that clients use: then nothing below /api is " +
+			"served on listen. With tls.cert it is served over TLS too. Empty means that the server API is served on listen.",
+		field: func(c *Config) any { return &c.API.Listen },
+	}, {
+		Name: "api.body", Hint: "SIZE", Summary: "largest request of the server API",
+		Doc: "The largest body of a request to the server API, 1B to 64MiB; a larger one is refused with HTTP 413. The default is that of " +
+			"the project's configuration of nginx.",
+		field: func(c *Config) any { return size{&c.API.Body} },
 	}, {
 		Name: "tls.cert", Hint: "FILE", Summary: "certificate chain in PEM: clients, pages and metrics are served over TLS",
 		Doc: "The path of a PEM file with the server's certificate, followed by those between it and its authority. With it " +

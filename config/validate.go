@@ -22,6 +22,7 @@ func (c *Config) Validate() error {
 	c.checkCompression(&p)
 	c.Namespaces.check(&p)
 	c.checkAuth(&p)
+	c.checkAPI(&p)
 	c.checkTLS(&p)
 	c.checkLimits(&p)
 	c.checkHistory(&p)
@@ -199,6 +200,20 @@ func (c *Config) checkProxies(p *Problems) {
 func (c *Config) checkCompression(p *Problems) {
 	if c.CompressionThreshold < 0 || c.CompressionThreshold > MaxMessage {
 		p.addf("compression_threshold: %s is out of bounds; give 0B to %s", FormatSize(c.CompressionThreshold), FormatSize(MaxMessage))
+	}
+}
+
+// checkAPI does not look at the keys: whoever opens them does.
+func (c *Config) checkAPI(p *Problems) {
+	if c.API.Body < 1 || c.API.Body > MaxBody {
+		p.addf("api.body: %s is out of bounds; give 1B to %s", FormatSize(c.API.Body), FormatSize(MaxBody))
+	}
+	if c.API.Listen == "" {
+		return
+	}
+	host, port, err := net.SplitHostPort(c.API.Listen)
+	if _, bad := strconv.ParseUint(port, 10, 16); err != nil || bad != nil || !validHost(host) {
+		p.addf("api.listen: %q is not an address; give host:port, such as 127.0.0.1:9000", clip(c.API.Listen))
 	}
 }
 

@@ -32,6 +32,7 @@ import (
 	"barrage/broker/local"
 	"barrage/gateway"
 	"barrage/httpapi"
+	"barrage/httpapi/serverapi"
 	"barrage/internal/keypair"
 	"barrage/internal/testcert"
 	"barrage/journal"
@@ -299,6 +300,7 @@ func TestThePageOfMetricsIsComplete(t *testing.T) {
 	w := start(t)
 	metrics.Certificate(w.registry, certificate(t))     // which a node without TLS does not have
 	metrics.Tokens(w.registry, new(auth.VerifierStats)) // nor one without authentication
+	serverapi.New(serverapi.Options{Backend: serverapi.Backend{Messages: w.node}}).Collect(w.registry)
 	for name, f := range w.families() {
 		if strings.HasPrefix(name, "barrage_") {
 			want = append(want, fmt.Sprintf("| `%s` | %s | %s |", name, strings.ToLower(f.GetType().String()), f.GetHelp()))

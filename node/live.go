@@ -122,3 +122,6 @@ func (n *Node) liveLoop(ctx context.Context) {
 		}
 	}
 }
+
+// IsLive says whether a channel stores nothing.
+func (n *Node) IsLive(name string) bool { return n.hub.IsLive(name) }

@@ -26,7 +26,7 @@ it sees the same channels, the same messages, in the same order.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError(fmt.Errorf("%w; see: %s --help", err, cmd.CommandPath()))
 	})
-	root.AddCommand(newServe(), newPub(), newSub(), newReplay(), newBench(), newConfig(), newToken(), newVersion(),
+	root.AddCommand(newServe(), newPub(), newSub(), newReplay(), newBench(), newConfig(), newToken(), newOpenAPI(), newVersion(),
 		&cobra.Command{Use: "exit-codes", Short: "The exit codes of all commands", Long: exitHelp})
 	root.CompletionOptions.HiddenDefaultCmd = true
 	return root

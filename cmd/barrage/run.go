@@ -23,6 +23,7 @@ import (
 	"barrage/config"
 	"barrage/gateway"
 	"barrage/httpapi"
+	"barrage/httpapi/apikey"
 	"barrage/internal/keypair"
 	"barrage/internal/spare"
 	"barrage/journal"
@@ -46,6 +47,8 @@ type server struct {
 	tokens  *auth.Verifier // nil without authentication
 	gateway *gateway.Gateway
 	api     *httpapi.API
+	apiKeys *apikey.Ring
+	server  *serverAPI
 	http    *http.Server
 }
 
@@ -69,6 +72,9 @@ func runServe(ctx context.Context, cfg config.Config, out io.Writer, log *slog.L
 		return err
 	}
 	defer stop()
+	if s.apiKeys, err = apiKeys(cfg.API, s.log); err != nil {
+		return usageError(err)
+	}
 	if err := s.open(ctx); err != nil {
 		return err
 	}
@@ -77,12 +83,16 @@ func runServe(ctx context.Context, cfg config.Config, out io.Writer, log *slog.L
 		return errors.Join(err, s.close())
 	}
 	go spare.Run(ctx)
-	failed := make(chan error, 1)
-	go func() { failed <- s.http.Serve(rest) }()
+	go s.apiKeys.Watch(ctx, keysInterval)
+	failed := make(chan error, 2)
+	if err := s.server.serve(ctx, failed); err != nil {
+		return errors.Join(err, s.close())
+	}
+	go func() { failed <- fmt.Errorf("%s: %w", listener.Addr(), s.http.Serve(rest)) }()
 	greet(out, cfg, listener.Addr())
 	select {
 	case err = <-failed:
-		err = fmt.Errorf("serving %s failed: %w", listener.Addr(), err)
+		err = fmt.Errorf("serving failed: %w", err)
 	case <-ctx.Done():
 		s.log.Info("shutting down", "connections", s.gateway.Count(), "drain", cfg.Limits.Drain)
 	}
@@ -115,7 +125,7 @@ func (s *server) verifier() auth.Tokens {
 	return s.tokens
 }
 
-// keysInterval is how often the files of the certificate are looked at.
+// keysInterval is how often the files of the certificate and of API keys are looked at.
 const keysInterval = 2 * time.Second
 
 // tlsConfig is nil without TLS.
@@ -209,6 +219,7 @@ func (s *server) open(ctx context.Context) error {
 		metrics.Tokens(registry, &s.tokens.Stats)
 	}
 	s.api = httpapi.New(n, registry)
+	s.openServerAPI(registry)
 	s.http = &http.Server{
 		Handler: s.handler(), MaxHeaderBytes: 16 << 10, IdleTimeout: time.Minute,
 		// Of the body too, which net/http reads before it sends an answer; and nobody waits for ever for who reads none.
@@ -298,6 +309,9 @@ func prefixes(list []string) (out []netip.Prefix) {
 func (s *server) handler() http.Handler {
 	mux := http.NewServeMux()
 	s.api.Register(mux)
+	if s.cfg.API.Listen == "" {
+		s.server.api.Register(mux)
+	}
 	if s.cfg.DebugEndpoints {
 		s.log.Warn("the debug endpoints /echo and /debug/pprof/ are open to everyone who can connect")
 		httpapi.RegisterProfiles(mux)
@@ -320,7 +334,7 @@ func (s *server) close() error {
 	cancel()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	err := errors.Join(s.http.Close(), s.node.Close(ctx), s.journal.Close())
+	err := errors.Join(s.server.close(), shutdown(s.http), s.node.Close(ctx), s.journal.Close())
 	if err == nil {
 		s.log.Info("ended")
 	}

@@ -54,7 +54,8 @@ func (f *settingFlags) load() (config.Config, error) {
 	return c, usageError(err)
 }
 
-// check is load followed by validation, and by a look at the files of the certificate and of the keys of tokens.
+// check is load followed by validation, and by a look at the files of the certificate, of the keys of tokens, and at the keys of
+// the server API.
 func (f *settingFlags) check() (config.Config, error) {
 	c, err := f.load()
 	if err != nil {
@@ -66,6 +67,9 @@ func (f *settingFlags) check() (config.Config, error) {
 	}
 	if err == nil {
 		_, err = newTokens(&c, slog.New(slog.DiscardHandler))
+	}
+	if err == nil {
+		_, err = apiKeys(c.API, slog.New(slog.DiscardHandler))
 	}
 	return c, usageError(err)
 }
