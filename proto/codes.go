@@ -1,6 +1,9 @@
 package proto
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // Error is a failed command as a client sees it. The table below holds every code; the text sent to a client
 // may be more specific.
@@ -9,13 +12,20 @@ type Error struct {
 	Message string
 	// Retry says whether the same command can succeed later.
 	Retry bool
+	// RetryAfter is how long to wait before that; 0 means that nothing is known of it.
+	RetryAfter time.Duration
 }
 
 func (e *Error) Error() string { return fmt.Sprintf("%d: %s", e.Code, e.Message) }
 
 // With returns e with a more specific text.
 func (e *Error) With(format string, args ...any) *Error {
-	return &Error{Code: e.Code, Message: fmt.Sprintf(format, args...), Retry: e.Retry}
+	return &Error{Code: e.Code, Message: fmt.Sprintf(format, args...), Retry: e.Retry, RetryAfter: e.RetryAfter}
+}
+
+// After returns e with the time to wait before the same command can succeed.
+func (e *Error) After(wait time.Duration) *Error {
+	return &Error{Code: e.Code, Message: e.Message, Retry: e.Retry, RetryAfter: wait}
 }
 
 // Is makes errors.Is compare codes only.

@@ -29,9 +29,14 @@ const (
 	CommandPing
 	CommandHistory
 	CommandInfo
+	CommandRefresh
+	CommandPresence
 )
 
-const knownCommands = "publish, ping, history and info"
+const knownCommands = "publish, ping, history, info, presence and refresh"
+
+// MaxTokenBytes is the longest token that is looked at, in bytes.
+const MaxTokenBytes = 8 << 10
 
 // String is the key of the command on the wire.
 func (k CommandKind) String() string {
@@ -44,6 +49,10 @@ func (k CommandKind) String() string {
 		return "history"
 	case CommandInfo:
 		return "info"
+	case CommandRefresh:
+		return "refresh"
+	case CommandPresence:
+		return "presence"
 	}
 	return "unknown"
 }
@@ -55,6 +64,8 @@ func (k CommandKind) keys() string {
 		return "known are data and id"
 	case CommandHistory:
 		return "known are since, before, limit and id"
+	case CommandRefresh:
+		return "known are token and id"
 	}
 	return "only id is known"
 }
@@ -73,6 +84,8 @@ type Command struct {
 	// Limit is the size of a page of history, 1 to MaxHistory; DefaultHistory when the client named none, and 0 for
 	// other commands.
 	Limit int
+	// Token is the new token of a refresh, 1 to MaxTokenBytes bytes; empty for other commands. It must not get into logs.
+	Token string
 }
 
 // SplitLines returns the lines of a frame. Lines that hold only white space are left out. The lines alias payload.
@@ -123,6 +136,7 @@ const (
 	keySince
 	keyBefore
 	keyLimit
+	keyToken
 )
 
 func (p *commandParser) fail(format string, args ...any) {
@@ -169,6 +183,10 @@ func (p *commandParser) command(key []byte) *Error {
 		p.cmd.Limit = DefaultHistory
 	case "info":
 		p.cmd.Kind = CommandInfo
+	case "refresh":
+		p.cmd.Kind = CommandRefresh
+	case "presence":
+		p.cmd.Kind = CommandPresence
 	default:
 		p.fail("unknown command %s; known are %s", quoteShort(key), knownCommands)
 	}
@@ -184,6 +202,9 @@ func (p *commandParser) command(key []byte) *Error {
 	}
 	if p.cmd.Kind == CommandPublish && p.seen&keyData == 0 {
 		p.fail("publish has no data; give it any JSON value as data")
+	}
+	if p.cmd.Kind == CommandRefresh && p.seen&keyToken == 0 {
+		p.fail("refresh has no token; give it the new one as token")
 	}
 	return nil
 }
@@ -212,6 +233,8 @@ func (p *commandParser) field(key []byte) *Error {
 		n, err := p.whole("limit", 1, MaxHistory)
 		p.cmd.Limit = int(n)
 		return err
+	case kind == CommandRefresh && string(key) == "token":
+		return p.token()
 	default:
 		p.fail("unknown key %s in %s; %s", quoteShort(key), kind, kind.keys())
 		return p.value()
@@ -265,6 +288,35 @@ func (p *commandParser) id() *Error {
 		return nil
 	}
 	p.cmd.ID = id
+	return nil
+}
+
+// token reads a token; no error repeats a part of it.
+func (p *commandParser) token() *Error {
+	p.once(keyToken, "token")
+	first := p.peek()
+	if first != '"' {
+		if err := p.value(); err != nil {
+			return err
+		}
+		p.fail("token must be a string, not %s", typeName(first))
+		return nil
+	}
+	raw, escaped, err := p.text()
+	if err != nil {
+		return err
+	}
+	if escaped {
+		raw, _ = appendUnescaped(nil, raw)
+	}
+	switch {
+	case len(raw) == 0:
+		p.fail("token is empty")
+	case len(raw) > MaxTokenBytes:
+		p.fail("token has %d bytes; at most %d are allowed", len(raw), MaxTokenBytes)
+	default:
+		p.cmd.Token = string(raw)
+	}
 	return nil
 }
 
@@ -325,6 +377,10 @@ func AppendCommand(dst []byte, c Command) []byte {
 			dst = append(dst, `"limit":`...)
 			dst = strconv.AppendInt(dst, int64(c.Limit), 10)
 		}
+	}
+	if c.Kind == CommandRefresh {
+		dst = append(dst, `"token":`...)
+		dst = AppendJSONString(dst, c.Token)
 	}
 	if c.ID != "" {
 		dst = appendComma(dst, body)

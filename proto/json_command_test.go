@@ -29,6 +29,8 @@ func TestParseCommand(t *testing.T) {
 		{`{"ping":{}}`, Command{Kind: CommandPing}},
 		{`{"ping":{"id":"7"}}`, Command{Kind: CommandPing, ID: "7"}},
 		{`{"info":{"id":"7"}}`, Command{Kind: CommandInfo, ID: "7"}},
+		{`{"presence":{"id":"7"}}`, Command{Kind: CommandPresence, ID: "7"}},
+		{`{"refresh":{"token":"a\u002eb","id":"7"}}`, Command{Kind: CommandRefresh, Token: "a.b", ID: "7"}},
 		{`{"history":{}}`, Command{Kind: CommandHistory, Limit: 100}},
 		{`{"history":{"since":0,"limit":1}}`, Command{Kind: CommandHistory, Since: new(Offset(0)), Limit: 1}},
 		{`{"history":{"before":1,"limit":1000,"id":"h"}}`, Command{Kind: CommandHistory, Before: new(Offset(1)), Limit: 1000, ID: "h"}},
@@ -56,11 +58,11 @@ func TestParseCommandRefuses(t *testing.T) {
 		{`12`, "", `a line must be a JSON object with one command, not a number`},
 		{`true`, "", `a line must be a JSON object with one command, not a boolean`},
 		{`tru`, "", `invalid JSON at byte 4: expected true, but the line ends`},
-		{`{}`, "", `the object is empty; it must hold one command: publish, ping, history and info`},
-		{`{"shout":{"id":"x","data":1}}`, "x", `unknown command "shout"; known are publish, ping, history and info`},
-		{`{"Publish":{"data":1}}`, "", `unknown command "Publish"; known are publish, ping, history and info`},
+		{`{}`, "", `the object is empty; it must hold one command: publish, ping, history, info, presence and refresh`},
+		{`{"shout":{"id":"x","data":1}}`, "x", `unknown command "shout"; known are publish, ping, history, info, presence and refresh`},
+		{`{"Publish":{"data":1}}`, "", `unknown command "Publish"; known are publish, ping, history, info, presence and refresh`},
 		{`{"ping":{"id":"x"},"info":{}}`, "x", `the object has a second key "info"; a line holds exactly one command`},
-		{`{"id":"x","ping":{}}`, "", `unknown command "id"; known are publish, ping, history and info`},
+		{`{"id":"x","ping":{}}`, "", `unknown command "id"; known are publish, ping, history, info, presence and refresh`},
 		{`{"ping":{}}{"ping":{}}`, "", `invalid JSON at byte 12: expected the end of the line, found '{'`},
 		{`{"ping":null}`, "", `ping must hold an object, not null`},
 		{`{"publish":"hello"}`, "", `publish must hold an object, not a string`},
@@ -92,8 +94,15 @@ func TestParseCommandRefuses(t *testing.T) {
 		{`{"history":{"limit":1001,"id":"x"}}`, "x", `limit must be a whole number from 1 to 1000 without quotes, fraction or exponent, not 1001`},
 		{`{"history":{"limit":null}}`, "", `limit must be a whole number from 1 to 1000 without quotes, fraction or exponent, not null`},
 		{`{"history":{"since":1,"since":1}}`, "", `history has the key "since" twice`},
+		{`{"refresh":{"id":"x"}}`, "x", `refresh has no token; give it the new one as token`},
+		{`{"refresh":{"token":""}}`, "", `token is empty`},
+		{`{"refresh":{"token":{},"id":"x"}}`, "x", `token must be a string, not an object`},
+		{`{"refresh":{"token":"a","token":"b"}}`, "", `refresh has the key "token" twice`},
+		{`{"refresh":{"token":"` + strings.Repeat("s", 8193) + `"}}`, "", `token has 8193 bytes; at most 8192 are allowed`},
+		{`{"refresh":{"secret":"s"}}`, "", `unknown key "secret" in refresh; known are token and id`},
+		{`{"presence":{"limit":1}}`, "", `unknown key "limit" in presence; only id is known`},
 		{deep(513), "", `byte 532 opens more than 512 arrays and objects inside each other; nest less deeply`},
-		{`{"` + strings.Repeat("ä", 30) + `":1}`, "", `unknown command "` + strings.Repeat("ä", 20) + `"…; known are publish, ping, history and info`},
+		{`{"` + strings.Repeat("ä", 30) + `":1}`, "", `unknown command "` + strings.Repeat("ä", 20) + `"…; known are publish, ping, history, info, presence and refresh`},
 		// What is wrong with the JSON itself.
 		{`{"publish":{"id":"x","data":01}}`, "x", `invalid JSON at byte 30: expected ',' or '}', found '1'`},
 		{`{"publish":{"id":"x","data":}}`, "x", `invalid JSON at byte 29: expected a value, found '}'`},
@@ -179,6 +188,8 @@ func FuzzParseCommand(f *testing.F) {
 	f.Add([]byte(`{"history":{"since":1,"limit":10}}`))
 	f.Add([]byte(`{"history":{"before":1}}`))
 	f.Add([]byte(`{"ping":{"id":"\"\\"}}`))
+	f.Add([]byte(`{"refresh":{"token":"a.b.c","id":"7"}}`))
+	f.Add([]byte(`{"presence":{}}`))
 	f.Fuzz(func(t *testing.T, line []byte) {
 		c, err := ParseCommand(line)
 		if err != nil {

@@ -3,7 +3,10 @@ package proto
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
+	"time"
 )
 
 // Welcome says that a connection is joined.
@@ -17,6 +20,23 @@ type Welcome struct {
 	Offset Offset `json:"offset"`
 	// Live says that the channel stores nothing: it has no epoch and no offsets.
 	Live bool `json:"live"`
+	// User is the id of the connection's user; empty for an anonymous one. Expires, in Unix seconds, is when the connection must
+	// have shown a new token; 0 for never.
+	User    string `json:"user"`
+	Expires int64  `json:"expires"`
+}
+
+// Refreshed says that a new token was taken.
+type Refreshed struct {
+	ID string `json:"id"`
+	// Expires, in Unix seconds, is when the connection must have shown another one; 0 for never.
+	Expires int64 `json:"expires"`
+}
+
+// Presence lists who is in a channel.
+type Presence struct {
+	ID string
+	Roster
 }
 
 // Ack says that a publish was stored or, in a live channel, handed to the members here and to the other nodes.
@@ -53,6 +73,10 @@ type Info struct {
 	// Members counts connections, as far as the node knows; Nodes the nodes that they are on.
 	Members int `json:"members"`
 	Nodes   int `json:"nodes"`
+	// Users counts distinct users on all nodes, estimated when Exact is false. They are told together, or not at all: then Exact
+	// is nil.
+	Users int   `json:"users"`
+	Exact *bool `json:"exact"`
 }
 
 // Pong answers a ping.
@@ -74,10 +98,14 @@ type Failure struct {
 	Code    int    `json:"code"`
 	Message string `json:"message"`
 	Retry   bool   `json:"retry"`
+	// RetryAfter, in milliseconds, is how long to wait before that; 0 when nothing is known of it.
+	RetryAfter int64 `json:"retry_after"`
 }
 
 // Err is the failure as the error that the server meant.
-func (f *Failure) Err() *Error { return &Error{Code: f.Code, Message: f.Message, Retry: f.Retry} }
+func (f *Failure) Err() *Error {
+	return &Error{Code: f.Code, Message: f.Message, Retry: f.Retry, RetryAfter: time.Duration(f.RetryAfter) * time.Millisecond}
+}
 
 // AppendWelcome appends the line of a welcome, without a newline, as all Append functions of this file do.
 func AppendWelcome(dst []byte, w Welcome) []byte {
@@ -88,12 +116,98 @@ func AppendWelcome(dst []byte, w Welcome) []byte {
 	dst = append(dst, `,"channel":`...)
 	dst = AppendJSONString(dst, w.Channel)
 	if w.Live {
-		return append(dst, `,"live":true}}`...)
+		dst = append(dst, `,"live":true`...)
+	} else {
+		dst = append(dst, `,"epoch":`...)
+		dst = AppendJSONString(dst, w.Epoch)
+		dst = appendOffset(dst, w.Offset)
 	}
-	dst = append(dst, `,"epoch":`...)
-	dst = AppendJSONString(dst, w.Epoch)
-	dst = appendOffset(dst, w.Offset)
+	if w.User != "" {
+		dst = append(dst, `,"user":`...)
+		dst = AppendJSONString(dst, w.User)
+	}
+	dst = appendExpires(dst, w.Expires)
 	return append(dst, `}}`...)
+}
+
+func appendExpires(dst []byte, expires int64) []byte {
+	if expires == 0 {
+		return dst
+	}
+	dst = append(dst, `,"expires":`...)
+	return strconv.AppendInt(dst, expires, 10)
+}
+
+// AppendRefreshed appends the line that answers a refresh.
+func AppendRefreshed(dst []byte, r Refreshed) []byte {
+	dst = append(dst, `{"refreshed":{`...)
+	body := len(dst)
+	if r.ID != "" {
+		dst = append(dst, `"id":`...)
+		dst = AppendJSONString(dst, r.ID)
+	}
+	if r.Expires != 0 {
+		dst = appendComma(dst, body)
+		dst = append(dst, `"expires":`...)
+		dst = strconv.AppendInt(dst, r.Expires, 10)
+	}
+	return append(dst, `}}`...)
+}
+
+// AppendPresence appends the line of a roster. The members' JSON must be compact.
+func AppendPresence(dst []byte, p *Presence) []byte {
+	dst = append(dst, `{"presence":{`...)
+	if p.ID != "" {
+		dst = append(dst, `"id":`...)
+		dst = AppendJSONString(dst, p.ID)
+		dst = append(dst, ',')
+	}
+	dst = append(dst, `"members":[`...)
+	for i := range p.Members {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = appendMember(dst, &p.Members[i])
+	}
+	dst = append(dst, `],"clients":`...)
+	dst = strconv.AppendInt(dst, int64(p.Clients), 10)
+	dst = append(dst, `,"users":`...)
+	dst = strconv.AppendInt(dst, int64(p.Users), 10)
+	dst = append(dst, `,"exact":`...)
+	dst = strconv.AppendBool(dst, p.Exact)
+	if p.Sampled {
+		dst = append(dst, `,"sampled":true`...)
+	}
+	return append(dst, `}}`...)
+}
+
+// AppendJoin appends the line that tells of a member that came; its JSON must be compact.
+func AppendJoin(dst []byte, m *MemberInfo) []byte {
+	return append(appendMember(append(dst, `{"join":`...), m), '}')
+}
+
+// AppendLeave appends the line that tells of a member that went; its JSON must be compact.
+func AppendLeave(dst []byte, m *MemberInfo) []byte {
+	return append(appendMember(append(dst, `{"leave":`...), m), '}')
+}
+
+func appendMember(dst []byte, m *MemberInfo) []byte {
+	dst = append(dst, `{"user":`...)
+	dst = AppendJSONString(dst, m.User)
+	dst = append(dst, `,"client":`...)
+	dst = AppendJSONString(dst, m.Client)
+	dst = appendValue(dst, `,"info":`, m.Info)
+	dst = appendValue(dst, `,"chan_info":`, m.ChanInfo)
+	return append(dst, '}')
+}
+
+// appendValue appends a key and its value, unless that is empty.
+func appendValue(dst []byte, key string, value []byte) []byte {
+	if len(value) == 0 {
+		return dst
+	}
+	dst = append(dst, key...)
+	return append(dst, value...)
 }
 
 // AppendMessage appends the line of a message, without an offset when that is 0. m.Data is embedded as it is.
@@ -120,8 +234,30 @@ func appendMessageObject(dst []byte, m *Message) []byte {
 		dst = append(dst, `,"client":`...)
 		dst = AppendJSONString(dst, m.Client)
 	}
+	if len(m.Attributes) > 0 {
+		dst = appendAttributes(dst, m.Attributes)
+	}
 	dst = append(dst, `,"data":`...)
 	dst = append(dst, m.Data...)
+	return append(dst, '}')
+}
+
+// appendAttributes appends what is known of encoded attributes; what a later version has added is left out.
+func appendAttributes(dst, encoded []byte) []byte {
+	a := ParseAttributes(encoded)
+	dst = appendValue(dst, `,"info":`, a.Info)
+	dst = appendValue(dst, `,"chan_info":`, a.ChanInfo)
+	if len(a.Tags) == 0 {
+		return dst
+	}
+	dst = append(dst, `,"tags":{`...)
+	body := len(dst)
+	for _, name := range slices.Sorted(maps.Keys(a.Tags)) {
+		dst = appendComma(dst, body)
+		dst = AppendJSONString(dst, name)
+		dst = append(dst, ':')
+		dst = AppendJSONString(dst, a.Tags[name])
+	}
 	return append(dst, '}')
 }
 
@@ -179,6 +315,12 @@ func AppendInfo(dst []byte, i Info) []byte {
 	dst = strconv.AppendInt(dst, int64(i.Members), 10)
 	dst = append(dst, `,"nodes":`...)
 	dst = strconv.AppendInt(dst, int64(i.Nodes), 10)
+	if i.Exact != nil {
+		dst = append(dst, `,"users":`...)
+		dst = strconv.AppendInt(dst, int64(i.Users), 10)
+		dst = append(dst, `,"exact":`...)
+		dst = strconv.AppendBool(dst, *i.Exact)
+	}
 	return append(dst, `}}`...)
 }
 
@@ -221,6 +363,10 @@ func AppendError(dst []byte, id string, e *Error) []byte {
 	}
 	dst = append(dst, `,"retry":`...)
 	dst = strconv.AppendBool(dst, e.Retry)
+	if ms := (e.RetryAfter + time.Millisecond - 1).Milliseconds(); ms > 0 {
+		dst = append(dst, `,"retry_after":`...)
+		dst = strconv.AppendInt(dst, ms, 10)
+	}
 	return append(dst, `}}`...)
 }
 
@@ -241,6 +387,10 @@ type Reply struct {
 	Reset   *Reset
 	Skipped *Skipped
 	Error   *Failure
+
+	Refreshed   *Refreshed
+	Presence    *Presence
+	Join, Leave *MemberInfo
 }
 
 // The shapes on the wire of what is not tagged above.
@@ -251,6 +401,7 @@ type (
 		User   string          `json:"user"`
 		Client string          `json:"client"`
 		Data   json.RawMessage `json:"data"`
+		Attributes
 	}
 	wireHistory struct {
 		ID       string        `json:"id"`
@@ -269,6 +420,19 @@ type (
 		Reset   *Reset       `json:"reset"`
 		Skipped *Skipped     `json:"skipped"`
 		Error   *Failure     `json:"error"`
+
+		Refreshed *Refreshed    `json:"refreshed"`
+		Presence  *wirePresence `json:"presence"`
+		Join      *MemberInfo   `json:"join"`
+		Leave     *MemberInfo   `json:"leave"`
+	}
+	wirePresence struct {
+		ID      string       `json:"id"`
+		Members []MemberInfo `json:"members"`
+		Clients int          `json:"clients"`
+		Users   int          `json:"users"`
+		Exact   bool         `json:"exact"`
+		Sampled bool         `json:"sampled"`
 	}
 )
 
@@ -279,7 +443,8 @@ func ParseReply(line []byte) (Reply, error) {
 	if err := json.Unmarshal(line, &w); err != nil {
 		return Reply{}, fmt.Errorf("read a line of the server: %w", err)
 	}
-	r := Reply{Welcome: w.Welcome, Ack: w.Ack, Info: w.Info, Pong: w.Pong, Reset: w.Reset, Skipped: w.Skipped, Error: w.Error}
+	r := Reply{Welcome: w.Welcome, Ack: w.Ack, Info: w.Info, Pong: w.Pong, Reset: w.Reset, Skipped: w.Skipped, Error: w.Error,
+		Refreshed: w.Refreshed, Join: w.Join, Leave: w.Leave}
 	if w.Message != nil {
 		m := w.Message.message()
 		r.Message = &m
@@ -287,11 +452,17 @@ func ParseReply(line []byte) (Reply, error) {
 	if w.History != nil {
 		r.History = w.History.history()
 	}
+	if p := w.Presence; p != nil {
+		r.Presence = &Presence{ID: p.ID, Roster: Roster{
+			Members: p.Members, Counts: Counts{Clients: p.Clients, Users: p.Users, Exact: p.Exact}, Sampled: p.Sampled,
+		}}
+	}
 	return r, nil
 }
 
 func (w *wireMessage) message() Message {
-	return Message{Offset: w.Offset, Time: w.Time, User: w.User, Client: w.Client, Data: w.Data}
+	attributes, _ := w.Attributes.Encode() // what is too large for this version reads as nothing
+	return Message{Offset: w.Offset, Time: w.Time, User: w.User, Client: w.Client, Data: w.Data, Attributes: attributes}
 }
 
 func (w *wireHistory) history() *History {

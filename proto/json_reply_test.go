@@ -1,6 +1,7 @@
 package proto
 
 import (
+	"bytes"
 	"encoding/json"
 	"reflect"
 	"strings"
@@ -47,6 +48,34 @@ var replies = []struct {
 	{`{"history":{"epoch":"","offset":0,"messages":[],"more":false}}`, Reply{History: &History{}}},
 	{`{"info":{"id":"i","members":3,"nodes":1}}`, Reply{Info: &Info{ID: "i", Members: 3, Nodes: 1}}},
 	{`{"info":{"members":0,"nodes":0}}`, Reply{Info: &Info{}}},
+	{`{"info":{"members":3,"nodes":1,"users":2,"exact":false}}`, Reply{Info: &Info{Members: 3, Nodes: 1, Users: 2, Exact: new(false)}}},
+	{
+		`{"welcome":{"node":"a","client":"c1","channel":"room","epoch":"e","offset":42,"user":"ann","expires":1700000000}}`,
+		Reply{Welcome: &Welcome{Node: "a", Client: "c1", Channel: "room", Epoch: "e", Offset: 42, User: "ann", Expires: 1700000000}},
+	},
+	{
+		`{"message":{"offset":43,"time":5,"user":"ann","info":{"name":"Ann"},"chan_info":7,"tags":{"a":"1","b":"\n"},"data":1}}`,
+		Reply{Message: &Message{Offset: 43, Time: 5, User: "ann", Data: []byte(`1`), Attributes: []byte(`{"info":{"name":"Ann"},"chan_info":7,"tags":{"a":"1","b":"\n"}}`)}},
+	},
+	{`{"refreshed":{"id":"r","expires":1700000000}}`, Reply{Refreshed: &Refreshed{ID: "r", Expires: 1700000000}}},
+	{`{"refreshed":{"expires":1700000000}}`, Reply{Refreshed: &Refreshed{Expires: 1700000000}}},
+	{`{"refreshed":{}}`, Reply{Refreshed: &Refreshed{}}},
+	{
+		`{"presence":{"id":"p","members":[{"user":"ann","client":"c1","info":{"a":1},"chan_info":2},{"user":"","client":"c2"}],"clients":2,"users":2,"exact":true}}`,
+		Reply{Presence: &Presence{ID: "p", Roster: Roster{Members: []MemberInfo{
+			{User: "ann", Client: "c1", Info: []byte(`{"a":1}`), ChanInfo: []byte(`2`)}, {Client: "c2"},
+		}, Counts: Counts{Clients: 2, Users: 2, Exact: true}}}},
+	},
+	{
+		`{"presence":{"members":[],"clients":9,"users":8,"exact":false,"sampled":true}}`,
+		Reply{Presence: &Presence{Roster: Roster{Members: []MemberInfo{}, Counts: Counts{Clients: 9, Users: 8}, Sampled: true}}},
+	},
+	{`{"join":{"user":"ann","client":"c1"}}`, Reply{Join: &MemberInfo{User: "ann", Client: "c1"}}},
+	{`{"leave":{"user":"ann","client":"c1","info":[1]}}`, Reply{Leave: &MemberInfo{User: "ann", Client: "c1", Info: []byte(`[1]`)}}},
+	{
+		`{"error":{"code":111,"message":"m","retry":true,"retry_after":1500}}`,
+		Reply{Error: &Failure{Code: 111, Message: "m", Retry: true, RetryAfter: 1500}},
+	},
 	{`{"pong":{}}`, Reply{Pong: &Pong{}}},
 	{`{"pong":{"id":"p"}}`, Reply{Pong: &Pong{ID: "p"}}},
 	{
@@ -78,6 +107,14 @@ func appendReply(dst []byte, r Reply) []byte {
 		return AppendReset(dst, *r.Reset)
 	case r.Skipped != nil:
 		return AppendSkipped(dst, *r.Skipped)
+	case r.Refreshed != nil:
+		return AppendRefreshed(dst, *r.Refreshed)
+	case r.Presence != nil:
+		return AppendPresence(dst, r.Presence)
+	case r.Join != nil:
+		return AppendJoin(dst, r.Join)
+	case r.Leave != nil:
+		return AppendLeave(dst, r.Leave)
 	case r.Error != nil:
 		return AppendError(dst, r.Error.ID, r.Error.Err())
 	}
@@ -123,7 +160,22 @@ func FuzzReply(f *testing.F) {
 		if cmd, err := ParseCommand([]byte(`{"publish":{"data":` + data + `}}`)); err == nil {
 			m.Data = cmd.Data
 		}
+		attributes := Attributes{Tags: map[string]string{a: b, c: a}}
+		member := MemberInfo{User: a, Client: b}
+		if json.Valid(m.Data) {
+			attributes.Info = m.Data
+			var info bytes.Buffer
+			_ = json.Compact(&info, m.Data)
+			member.Info = info.Bytes()
+		}
+		m.Attributes, _ = attributes.Encode()
 		for _, r := range []Reply{
+			{Refreshed: &Refreshed{ID: a, Expires: i}},
+			{Presence: &Presence{ID: c, Roster: Roster{Members: []MemberInfo{member, member}, Counts: Counts{Clients: int(i), Users: int(n), Exact: flag}, Sampled: !flag}}},
+			{Join: &member},
+			{Leave: &member},
+			{Info: &Info{ID: c, Members: int(i), Users: int(n), Exact: &flag}},
+			{Welcome: &Welcome{Node: a, Client: b, Channel: c, Live: flag, User: b, Expires: i}},
 			{Welcome: &Welcome{Node: a, Client: b, Channel: c, Epoch: Epoch(a), Offset: o}},
 			{Message: &m},
 			{Ack: &Ack{ID: a, Offset: o, Repeated: flag}},

@@ -14,6 +14,8 @@ type JoinQuery struct {
 	Name string
 	// Echo says whether the connection is sent its own messages. It is true unless the query says otherwise.
 	Echo bool
+	// Members says whether the connection is told of members that join and leave.
+	Members bool
 }
 
 // ParseQuery reads the query of a URL, without the question mark. Parameters that are not known are passed over. The
@@ -24,7 +26,7 @@ func ParseQuery(query string) (JoinQuery, error) {
 	if err != nil {
 		return q, ErrBadRequest.With("the query cannot be read: %s", err)
 	}
-	for _, name := range []string{"since", "epoch", "last", "name", "echo"} {
+	for _, name := range []string{"since", "epoch", "last", "name", "echo", "members"} {
 		if n := len(values[name]); n > 1 {
 			return q, ErrBadRequest.With("the parameter %s is given %d times; give it once", name, n)
 		}
@@ -52,12 +54,24 @@ func ParseQuery(query string) (JoinQuery, error) {
 	if err := CheckUser(q.Name); err != nil {
 		return q, ErrBadRequest.With("name cannot be used: %s", reasonOf(err))
 	}
-	switch v := values.Get("echo"); {
-	case !values.Has("echo") || v == "1":
-	case v == "0":
-		q.Echo = false
-	default:
-		return q, ErrBadRequest.With("echo must be 0 or 1, not %s", quoteShort([]byte(v)))
+	if q.Echo, err = parseSwitch(values, "echo", true); err != nil {
+		return q, err
 	}
-	return q, nil
+	q.Members, err = parseSwitch(values, "members", false)
+	return q, err
+}
+
+// parseSwitch reads a parameter that is 0 or 1.
+func parseSwitch(values url.Values, name string, otherwise bool) (bool, error) {
+	if !values.Has(name) {
+		return otherwise, nil
+	}
+	switch v := values.Get(name); v {
+	case "0":
+		return false, nil
+	case "1":
+		return true, nil
+	default:
+		return otherwise, ErrBadRequest.With("%s must be 0 or 1, not %s", name, quoteShort([]byte(v)))
+	}
 }
