@@ -18,7 +18,8 @@ export function newId(): string;
  * @property {string} [user] who published it
  * @property {string} [client] by which connection
  * @property {any} data any JSON value
- * @property {any} [info] what the publisher's token says of them
+ * @property {any} [info] what the publisher's connection token says of them
+ * @property {any} [chan_info] what their subscription token says of them
  * @property {Record<string, string>} [tags] set by the server API
  *
  * @typedef {object} Welcome
@@ -212,9 +213,13 @@ export type Message = {
      */
     data: any;
     /**
-     * what the publisher's token says of them
+     * what the publisher's connection token says of them
      */
     info?: any;
+    /**
+     * what their subscription token says of them
+     */
+    chan_info?: any;
     /**
      * set by the server API
      */

@@ -33,7 +33,8 @@ const BAD_TOKEN = 3500;
  * @property {string} [user] who published it
  * @property {string} [client] by which connection
  * @property {any} data any JSON value
- * @property {any} [info] what the publisher's token says of them
+ * @property {any} [info] what the publisher's connection token says of them
+ * @property {any} [chan_info] what their subscription token says of them
  * @property {Record<string, string>} [tags] set by the server API
  *
  * @typedef {object} Welcome
