@@ -165,7 +165,7 @@ type session struct {
 	handle func(Event)
 	joined time.Time
 	// ctx ends with the connection; renewing counts the goroutine that keeps its token fresh.
-	ctx      context.Context //nolint:containedctx // the session is the connection's life
+	ctx      context.Context
 	renewing sync.WaitGroup
 	// postponed is when the read deadline was last moved.
 	postponed time.Time

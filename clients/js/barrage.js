@@ -185,6 +185,7 @@ export class Barrage {
   /** @type {Map<string, any>} */ #timers = new Map(); // of this life, by name; a name has at most one timer
   /** @type {Map<string, Call>} */ #calls = new Map(); // what has no answer yet, by id, in order
   #window = WINDOW;
+  #rest = 0; // until when nothing is sent on this connection, after a refusal
   #token = ''; // the last one of the function
   #expires = 0; // when it ends, by this clock; 0 when that is not known
   #reused = false; // the token of this connection served an earlier one
@@ -668,6 +669,7 @@ export class Barrage {
     this.#epoch = epoch;
     if (!live && this.#offset === null && (!this.#options.last || offset === 0)) this.#offset = offset;
     this.#window = WINDOW;
+    this.#rest = 0;
     this.#after('stable', STABLE_AFTER, () => {
       this.#attempt = 0;
     });
@@ -696,7 +698,8 @@ export class Barrage {
       call.sent = false;
       this.#window = 1;
       const pause = after !== undefined ? after * (1 + this.#random() / 4) : MIN_DELAY + backoff(call.refusals - 1, () => this.#random());
-      this.#after('hold', pause, () => this.#flush());
+      this.#rest = Math.max(this.#rest, this.#now() + pause);
+      this.#after('hold', this.#rest - this.#now(), () => this.#flush());
     } else {
       this.#settle(id)?.reject(failed);
       this.#flush();
