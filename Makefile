@@ -41,8 +41,14 @@ check:
 	$(GO) vet ./...
 	$(GO) vet -tags system ./...
 
-deps:
+# Servers, a browser, and, for the JavaScript client, the exact versions of its package-lock.json.
+deps: clients/js/node_modules/.package-lock.json
 	@scripts/install-test-deps.sh
+
+clients/js/node_modules/.package-lock.json: clients/js/package-lock.json
+	@scripts/install-test-deps.sh
+	npm ci --prefix clients/js --ignore-scripts --no-audit --no-fund
+	@touch $@
 
 # Everything: checks, the race detector over what needs no server, then all tests with real servers. The whole-system
 # tests come last and alone, because some of them look at times.

@@ -3,10 +3,12 @@ package client
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
+	crand "crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -25,18 +27,22 @@ type Call struct {
 	// order is the place among all commands of the client; resending keeps it.
 	order uint64
 	cmd   proto.Command
-	// sends counts how often it was written; guarded by the client's mutex.
-	sends int
+	// sends counts how often it was written, flying says that it was on this connection and has no answer yet; guarded by
+	// the client's mutex.
+	sends  int
+	flying bool
 	// done takes the one answer.
 	done chan answer
 }
 
 // answer is what a command came to; one field is set.
 type answer struct {
-	ack     *proto.Ack
-	history *proto.History
-	info    *proto.Info
-	err     error
+	ack       *proto.Ack
+	history   *proto.History
+	info      *proto.Info
+	presence  *proto.Presence
+	refreshed *proto.Refreshed
+	err       error
 }
 
 // callTable holds the commands under way; the client's mutex guards it. The window bounds its size.
@@ -45,10 +51,14 @@ type callTable struct {
 	byID map[string]*Call
 	// unsent holds those to be written next, in order; held those that wait for retry.
 	unsent, held []*Call
-	// retry ends the pause after a temporary error; nil when there is none. While it runs nothing is written, so
+	// retry ends the pause after a temporary error, at until; nil when there is none. While it runs nothing is written, so
 	// that what was refused keeps its place before what comes later.
 	retry    *time.Timer
+	until    time.Time
 	failures int
+	// flying counts commands written on this connection that have no answer; at most allowed are. After a refusal that is one,
+	// and grows by one with every answer up to most: a server that limits must not be asked for everything again at once.
+	flying, allowed, most int
 }
 
 func inOrder(a, b *Call) int {
@@ -62,7 +72,9 @@ func inOrder(a, b *Call) int {
 func (t *callTable) requeue() {
 	t.stop()
 	t.held, t.unsent = nil, t.unsent[:0]
+	t.flying, t.allowed = 0, t.most
 	for _, call := range t.byID {
+		call.flying = false
 		t.unsent = append(t.unsent, call)
 	}
 	slices.SortFunc(t.unsent, inOrder)
@@ -83,12 +95,21 @@ func (t *callTable) stop() {
 	}
 }
 
+// land notes that a command was answered, or is not waited for any more.
+func (t *callTable) land(call *Call) {
+	if call.flying {
+		call.flying = false
+		t.flying--
+	}
+}
+
 // remove forgets a command; it is false when it was not under way any more.
 func (t *callTable) remove(call *Call) bool {
 	if t.byID[call.cmd.ID] != call {
 		return false
 	}
 	delete(t.byID, call.cmd.ID)
+	t.land(call)
 	same := func(other *Call) bool { return other == call }
 	t.unsent, t.held = slices.DeleteFunc(t.unsent, same), slices.DeleteFunc(t.held, same)
 	return true
@@ -162,6 +183,40 @@ func (c *Client) History(ctx context.Context, p Page) (*proto.History, error) {
 	return a.history, nil
 }
 
+// Pages walks through history, page after page: on from p.Since, or back from p.Before or from the end. A page that cannot be
+// fetched ends it with its error. It blocks like Publish.
+func (c *Client) Pages(ctx context.Context, p Page) iter.Seq2[*proto.History, error] {
+	return func(yield func(*proto.History, error) bool) {
+		for {
+			h, err := c.History(ctx, p)
+			if !yield(h, err) || err != nil || !h.More || len(h.Messages) == 0 {
+				return
+			}
+			if p.Since != nil {
+				p.Since = &h.Messages[len(h.Messages)-1].Offset
+			} else {
+				p.Before = &h.Messages[0].Offset
+			}
+		}
+	}
+}
+
+// Presence lists who is in the channel, on all nodes. It blocks like Publish.
+func (c *Client) Presence(ctx context.Context) (*proto.Roster, error) {
+	call, err := c.start(ctx, proto.Command{Kind: proto.CommandPresence})
+	if err != nil {
+		return nil, err
+	}
+	a := call.wait()
+	if a.err == nil && a.presence == nil {
+		a.err = errors.New("the server gave another command's answer")
+	}
+	if a.err != nil {
+		return nil, fmt.Errorf("presence: %w", a.err)
+	}
+	return &a.presence.Roster, nil
+}
+
 // Info asks how large the channel's audience is. It blocks like Publish.
 func (c *Client) Info(ctx context.Context) (*proto.Info, error) {
 	call, err := c.start(ctx, proto.Command{Kind: proto.CommandInfo})
@@ -187,7 +242,7 @@ func (c *Client) start(ctx context.Context, cmd proto.Command) (*Call, error) {
 		return nil, c.endError()
 	}
 	if cmd.ID == "" {
-		cmd.ID = rand.Text()
+		cmd.ID = crand.Text()
 	}
 	call := &Call{client: c, ctx: ctx, cmd: cmd, done: make(chan answer, 1)}
 	c.mu.Lock()
@@ -272,11 +327,13 @@ func (c *Client) take() (*websocket.Conn, *Call) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	t := &c.calls
-	if c.conn == nil || t.retry != nil || len(t.unsent) == 0 {
+	if c.conn == nil || t.retry != nil || len(t.unsent) == 0 || t.flying >= t.allowed {
 		return nil, nil
 	}
 	call := t.unsent[0]
 	t.unsent = t.unsent[1:]
+	call.flying = true
+	t.flying++
 	if call.sends > 0 {
 		c.stats.resent.Add(1)
 	}
@@ -292,7 +349,9 @@ func (s *session) answer(id string, a answer) {
 		s.calls.remove(call)
 		if a.err == nil {
 			s.calls.failures = 0
+			s.calls.allowed = min(s.calls.allowed+1, s.calls.most)
 		}
+		s.flushLater()
 	}
 	s.mu.Unlock()
 	if call == nil {
@@ -328,7 +387,15 @@ func (s *session) failed(f *proto.Failure) {
 	}
 	s.log.Debug("a command is refused for a time", "id", f.ID, "error", f.Err())
 	s.calls.held = append(s.calls.held, call)
-	if s.calls.retry == nil {
+	s.calls.land(call)
+	s.calls.allowed = 1
+	switch told := time.Duration(f.RetryAfter) * time.Millisecond; {
+	case told > 0:
+		told += time.Duration(rand.Int64N(int64(told)/4 + 1)) // not all clients at the same moment
+		if s.calls.retry == nil || time.Now().Add(told).After(s.calls.until) {
+			s.hold(told)
+		}
+	case s.calls.retry == nil:
 		pause := backoff{least: s.opt.BackoffMin, most: s.opt.BackoffMax, failures: s.calls.failures}
 		s.calls.failures++
 		// Not at once: the answers to what is under way are still to come, and belong to the same pause.
@@ -336,8 +403,10 @@ func (s *session) failed(f *proto.Failure) {
 	}
 }
 
-// hold stops writing for a time. The caller holds mu.
+// hold stops writing for a time, instead of the time before. The caller holds mu.
 func (c *Client) hold(pause time.Duration) {
+	c.calls.stop()
+	c.calls.until = time.Now().Add(pause)
 	var timer *time.Timer
 	timer = time.AfterFunc(pause, func() {
 		c.mu.Lock()

@@ -12,9 +12,12 @@
 //   - A publish ends with the offset of the stored message, with the server's refusal, or with its context. Until
 //     then it is sent again, under the same idempotency key, after lost connections and temporary errors; it is
 //     stored at most once.
+//   - When the server says how long to wait before a command, everything waits so long.
+//   - A token is renewed before it expires, on the same connection.
 //   - A connection on which nothing arrives for Options.Silence is dead.
 //
-// A client holds one connection, one goroutine (the caller's, in Run), and about 15 KB while it is idle.
+// A client holds one connection, one goroutine (the caller's, in Run; one more with a token that expires), and about 15 KB while
+// it is idle.
 package client
 
 import (
@@ -53,6 +56,12 @@ type Options struct {
 	// NoEcho leaves out what this client publishes. Offsets then have holes by design, so that gaps are not
 	// detected; after a reconnect messages of the lost connection may come back.
 	NoEcho bool
+	// Members asks for Join and Leave events.
+	Members bool
+	// Token gives the token that says who this client is; nil for an anonymous client. It is called before the first connection,
+	// before the token expires, and when the server refuses the last one; an ordinary reconnect shows the last one again, so that
+	// a node's end is no storm for whoever gives the tokens. It must return when ctx ends. An empty token is not shown.
+	Token func(ctx context.Context) (string, error)
 	// Compression offers permessage-deflate. The server decides whether it is used, and for which messages; what the client
 	// sends is compressed then.
 	Compression bool
@@ -110,6 +119,7 @@ type Client struct {
 	// conn is the connection that commands are written to; nil before the welcome and after the end of one.
 	conn  *websocket.Conn
 	calls callTable
+	token token
 	// flushes counts the goroutines that write what was waiting.
 	flushes sync.WaitGroup
 }
@@ -125,7 +135,7 @@ func New(opt Options) (*Client, error) {
 		log:    opt.Logger,
 		window: make(chan struct{}, opt.Window),
 		ended:  make(chan struct{}),
-		calls:  callTable{byID: map[string]*Call{}},
+		calls:  callTable{byID: map[string]*Call{}, allowed: opt.Window, most: opt.Window},
 	}
 	c.position.gaps = !opt.NoEcho
 	if opt.Since != nil {
@@ -250,6 +260,9 @@ func (c *Client) address(attempt int) string {
 	}
 	if c.opt.NoEcho {
 		q.Set("echo", "0")
+	}
+	if c.opt.Members {
+		q.Set("members", "1")
 	}
 	u.RawQuery = q.Encode()
 	return u.String()

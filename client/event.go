@@ -18,6 +18,8 @@ type Event struct {
 	Reset *proto.Reset
 	// Skipped says that this client was too slow for a live channel and was not given some of its messages.
 	Skipped *proto.Skipped
+	// Join and Leave tell of a member that came or went, with Options.Members.
+	Join, Leave *proto.MemberInfo
 	// Gap says that the server left out messages without a reset, which it must not do. The message after the gap
 	// follows.
 	Gap *Gap

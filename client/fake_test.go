@@ -31,6 +31,7 @@ type fakeServer struct {
 	queries []url.Values
 	paths   []string
 	offers  []string // of extensions
+	shown   []string // what the client said it is
 	running sync.WaitGroup
 }
 
@@ -57,6 +58,7 @@ func (f *fakeServer) accept(w http.ResponseWriter, r *http.Request) {
 	n := len(f.queries)
 	f.queries, f.paths = append(f.queries, r.URL.Query()), append(f.paths, r.URL.EscapedPath())
 	f.offers = append(f.offers, r.Header.Get("Sec-WebSocket-Extensions"))
+	f.shown = append(f.shown, r.Header.Get("Authorization"))
 	var script func(*fakeConn)
 	if n < len(f.scripts) {
 		script = f.scripts[n]
@@ -190,6 +192,10 @@ func eventText(e Event) string {
 		return "reset " + string(e.Reset.Epoch) + " " + itoa(e.Reset.Offset)
 	case e.Skipped != nil:
 		return "skipped " + itoa(proto.Offset(e.Skipped.Count))
+	case e.Join != nil:
+		return "join " + e.Join.Client
+	case e.Leave != nil:
+		return "leave " + e.Leave.Client
 	case e.Gap != nil:
 		return "gap " + itoa(e.Gap.From) + ".." + itoa(e.Gap.To)
 	case e.Disconnected != nil:

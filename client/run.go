@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -67,7 +68,8 @@ func (c *Client) loop(ctx context.Context, handle func(Event)) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if terminal(err) {
+		renewed := c.refused(err)
+		if terminal(err) && !renewed {
 			return err
 		}
 		if !joined.IsZero() {
@@ -113,7 +115,11 @@ func (c *Client) session(ctx context.Context, attempt int, patience time.Duratio
 	if patience > 0 {
 		limit = min(limit, max(patience-time.Since(since), time.Second))
 	}
-	conn, err := c.dial(ctx, c.address(attempt), limit)
+	header, err := c.authorization(ctx)
+	if err != nil {
+		return time.Time{}, err
+	}
+	conn, err := c.dial(ctx, c.address(attempt), header, limit)
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -122,10 +128,13 @@ func (c *Client) session(ctx context.Context, attempt int, patience time.Duratio
 		_ = conn.WriteControl(websocket.CloseMessage, bye, time.Now().Add(time.Second))
 		_ = conn.Close()
 	})
-	s := session{Client: c, conn: conn, handle: handle}
+	living, end := context.WithCancel(ctx)
+	s := session{Client: c, conn: conn, handle: handle, ctx: living}
 	_ = conn.SetReadDeadline(time.Now().Add(limit)) // until the welcome
 	err = s.read()
 	stop()
+	end()
+	s.renewing.Wait()
 	c.mu.Lock()
 	c.conn = nil
 	c.mu.Unlock()
@@ -133,10 +142,10 @@ func (c *Client) session(ctx context.Context, attempt int, patience time.Duratio
 	return s.joined, err
 }
 
-func (c *Client) dial(ctx context.Context, address string, limit time.Duration) (*websocket.Conn, error) {
+func (c *Client) dial(ctx context.Context, address string, header http.Header, limit time.Duration) (*websocket.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	conn, resp, err := c.dialer.DialContext(ctx, address, nil)
+	conn, resp, err := c.dialer.DialContext(ctx, address, header)
 	if errors.Is(err, websocket.ErrBadHandshake) && resp != nil {
 		defer resp.Body.Close()
 		return nil, refusal(resp.StatusCode, resp.Body)
@@ -155,6 +164,9 @@ type session struct {
 	conn   *websocket.Conn
 	handle func(Event)
 	joined time.Time
+	// ctx ends with the connection; renewing counts the goroutine that keeps its token fresh.
+	ctx      context.Context
+	renewing sync.WaitGroup
 	// postponed is when the read deadline was last moved.
 	postponed time.Time
 }
@@ -246,6 +258,14 @@ func (s *session) line(line []byte) {
 		s.answer(reply.History.ID, answer{history: reply.History})
 	case reply.Info != nil:
 		s.answer(reply.Info.ID, answer{info: reply.Info})
+	case reply.Presence != nil:
+		s.answer(reply.Presence.ID, answer{presence: reply.Presence})
+	case reply.Refreshed != nil:
+		s.answer(reply.Refreshed.ID, answer{refreshed: reply.Refreshed})
+	case reply.Join != nil:
+		s.handle(Event{Join: reply.Join})
+	case reply.Leave != nil:
+		s.handle(Event{Leave: reply.Leave})
 	case reply.Error != nil:
 		s.failed(reply.Error)
 	}
@@ -281,6 +301,7 @@ func (s *session) welcome(w *proto.Welcome) {
 	lost := s.position.welcome(w, s.opt.Last > 0)
 	s.attach(s.conn)
 	s.mu.Unlock()
+	s.keepToken(w.Expires)
 	if lost {
 		s.stats.resets.Add(1)
 		s.handle(Event{Reset: &proto.Reset{Epoch: w.Epoch, Offset: w.Offset, Reason: "the epoch changed"}})

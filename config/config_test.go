@@ -125,7 +125,7 @@ func TestBadFiles(t *testing.T) {
 
 func TestAllProblemsAreReported(t *testing.T) {
 	path := write(t, "lisen: x\nopen: perhaps\n")
-	_, err := Load(path, []string{"BARRAGE_LIMITS_PONG=5", "BARRAGE_NAM=x", "BARRAGE_TEST_DB=x"}, map[string]string{"limits.ping": "x"})
+	_, err := Load(path, []string{"BARRAGE_LIMITS_PONG=5", "BARRAGE_NAM=x", "BARRAGE_TEST_DB=x", "BARRAGE_TOKEN=x"}, map[string]string{"limits.ping": "x"})
 	problems, ok := errors.AsType[Problems](err)
 	if !ok || len(problems) != 5 {
 		t.Fatalf("every problem is reported once: got %d: %v", len(problems), err)

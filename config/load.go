@@ -18,6 +18,8 @@ const (
 	envPrefix = "BARRAGE_"
 	// envFile names the file when no path is given; it is no setting itself.
 	envFile = envPrefix + "CONFIG"
+	// envToken is for the commands that connect as a client: no setting of a server.
+	envToken = envPrefix + "TOKEN"
 	// envIgnored begins variables that belong to the project's tests.
 	envIgnored = envPrefix + "TEST_"
 	// maxFile bounds the settings file, in bytes.
@@ -248,7 +250,7 @@ func (r *fileReader) namespace(path, name string, into *Namespaces, n *yaml.Node
 func loadEnviron(c *Config, environ []string, problems *Problems) {
 	for _, entry := range environ {
 		name, value, _ := strings.Cut(entry, "=")
-		if !strings.HasPrefix(name, envPrefix) || strings.HasPrefix(name, envIgnored) || name == envFile {
+		if !strings.HasPrefix(name, envPrefix) || strings.HasPrefix(name, envIgnored) || name == envFile || name == envToken {
 			continue
 		}
 		i := slices.IndexFunc(settings, func(s Setting) bool { return s.Env() == name })

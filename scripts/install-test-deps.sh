@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the tests need and is not there yet: Redis, PostgreSQL, nginx, Chromium, a C compiler (for the race
-# detector) and Node.js (for the page's modules). On Debian and Ubuntu by apt, elsewhere it says what to install. The
-# tests start servers of their own on free ports; nothing that this script installs is left running.
+# detector) and Node.js with npm (for the page's modules and the JavaScript client). On Debian and Ubuntu by apt,
+# elsewhere it says what to install. The tests start servers of their own on free ports; nothing that this script
+# installs is left running.
 set -euo pipefail
 
 have() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ]; }
@@ -23,6 +24,7 @@ missing() {
   have nginx || echo nginx-light
   have_browser || echo chromium
   have node || echo nodejs
+  have npm || echo npm
   { have gcc || have clang; } || echo gcc libc6-dev
 }
 

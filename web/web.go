@@ -1,4 +1,5 @@
-// Package web serves the live room: one page, embedded in the binary, plain JavaScript modules without a build step.
+// Package web serves the live room: one page, embedded in the binary, plain JavaScript modules without a build step. It talks to
+// the cluster by the published client, clients/js, which is served beside the page's own modules.
 //
 // The handler keeps no state and never blocks on anything but the client. Every answer carries a strict
 // Content-Security-Policy (no inline script or style, no foreign origin), an ETag of the content, and
@@ -18,6 +19,8 @@ import (
 	"net/http"
 	"path"
 	"time"
+
+	"barrage/clients/js"
 )
 
 //go:embed index.html assets
@@ -74,7 +77,7 @@ func serve(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(f.body))
 }
 
-// mustLoad reads the embedded files. It panics on a kind of file without a content type: a mistake of the build.
+// mustLoad reads the embedded files and the client. It panics on a kind of file without a content type: a mistake of the build.
 func mustLoad() map[string]file {
 	all := make(map[string]file)
 	err := fs.WalkDir(content, ".", func(name string, d fs.DirEntry, err error) error {
@@ -89,16 +92,21 @@ func mustLoad() map[string]file {
 		if err != nil {
 			return err
 		}
-		sum := sha256.Sum256(body)
 		at := "/" + name
 		if name == "index.html" {
 			at = "/"
 		}
-		all[at] = file{body: body, contentType: kind, etag: `"` + hex.EncodeToString(sum[:12]) + `"`}
+		all[at] = newFile(kind, body)
 		return nil
 	})
 	if err != nil {
 		panic("web: " + err.Error())
 	}
+	all["/assets/barrage.js"] = newFile(contentTypes[".js"], []byte(js.Module()))
 	return all
+}
+
+func newFile(contentType string, body []byte) file {
+	sum := sha256.Sum256(body)
+	return file{body: body, contentType: contentType, etag: `"` + hex.EncodeToString(sum[:12]) + `"`}
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cmp"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -21,6 +23,7 @@ type connectFlags struct {
 	urls    []string
 	name    string
 	ca      string
+	token   string
 	timeout durationValue
 	quiet   bool
 }
@@ -31,9 +34,20 @@ func addConnectFlags(cmd *cobra.Command, timeoutHelp string) *connectFlags {
 	flags.StringSliceVar(&f.urls, "url", []string{"ws://127.0.0.1:8000"},
 		"`URL` of a node or balancer, ws://host:port or wss://host:port; give several to move on when one is lost")
 	flags.StringVar(&f.ca, "ca", "", "trust the certificates in `FILE` (PEM) besides the system's, for wss://")
+	flags.StringVar(&f.token, "token", "",
+		"`TOKEN` that says who you are; better in BARRAGE_TOKEN, because others on this machine can see command lines")
 	flags.Var(&f.timeout, "timeout", timeoutHelp)
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "no notices on standard error")
 	return f
+}
+
+// tokens gives what the client shows to say who it is, nil for nothing.
+func (f *connectFlags) tokens() func(context.Context) (string, error) {
+	text := cmp.Or(f.token, os.Getenv("BARRAGE_TOKEN"))
+	if text == "" {
+		return nil
+	}
+	return client.StaticToken(text)
 }
 
 // advise adds to an error of a command what to do about a certificate that is not trusted.

@@ -16,7 +16,7 @@ import (
 // fakeNode is a server of /ws that keeps channels in memory: enough of one to test the commands against. Below the
 // path /flaky it cuts the connection after every seventh publish, below /shaky after every sixtieth, stored but not
 // acknowledged; below /busy it refuses every publish the first time; below /closing it closes with a code that
-// forbids coming back; below /refusing it answers 404.
+// forbids coming back; below /guarded it wants the token let.me.in; below /refusing it answers 404.
 type fakeNode struct {
 	mu       sync.Mutex
 	channels map[string]*fakeChannel
@@ -48,6 +48,10 @@ func (n *fakeNode) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	mode, channel, ok := strings.Cut(r.URL.Path, "/ws/")
 	if !ok || mode == "/refusing" {
 		http.Error(w, "this is not the place", http.StatusNotFound)
+		return
+	}
+	if mode == "/guarded" && r.Header.Get("Authorization") != "Bearer let.me.in" {
+		http.Error(w, "who are you?", http.StatusUnauthorized)
 		return
 	}
 	upgrader := websocket.Upgrader{}

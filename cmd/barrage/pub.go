@@ -72,7 +72,7 @@ func pub(cmd *cobra.Command, args []string, o *pubOptions) error {
 		return err
 	}
 	c, err := client.New(client.Options{
-		URLs: o.urls, TLS: secure, Channel: args[0], Name: o.name, NoEcho: true, Window: o.window,
+		URLs: o.urls, TLS: secure, Token: o.tokens(), Channel: args[0], Name: o.name, NoEcho: true, Window: o.window,
 		GiveUpFirst: time.Duration(o.timeout), GiveUpLost: time.Duration(o.timeout),
 	})
 	if err != nil {

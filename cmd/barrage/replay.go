@@ -174,7 +174,7 @@ func (o *replayOptions) clients(n int) ([]*client.Client, error) {
 		first := i % len(o.urls)
 		c, err := client.New(client.Options{
 			URLs:    append(append([]string{}, o.urls[first:]...), o.urls[:first]...),
-			Channel: o.channel, Name: fmt.Sprintf("viewer-%d", i+1), NoEcho: true, Window: 64, TLS: secure,
+			Channel: o.channel, Name: fmt.Sprintf("viewer-%d", i+1), NoEcho: true, Window: 64, TLS: secure, Token: o.tokens(),
 			GiveUpFirst: time.Duration(o.timeout),
 		})
 		if err != nil {

@@ -69,7 +69,8 @@ func sub(cmd *cobra.Command, channel string, o *subOptions) error {
 		return err
 	}
 	opt := client.Options{
-		URLs: o.urls, TLS: secure, Channel: channel, Name: o.name, Epoch: proto.Epoch(o.epoch), Last: o.last, GiveUpFirst: time.Duration(o.timeout),
+		URLs: o.urls, TLS: secure, Token: o.tokens(), Channel: channel, Name: o.name, Epoch: proto.Epoch(o.epoch), Last: o.last,
+		GiveUpFirst: time.Duration(o.timeout),
 	}
 	if cmd.Flags().Changed("since") {
 		since := proto.Offset(o.since)

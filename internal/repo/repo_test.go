@@ -67,7 +67,7 @@ func sources(t *testing.T) []source {
 // layers are the packages from the floor up; a package imports only from layers below its own, and packages below it
 // in its own folder. journal stands for journal/sqlite too.
 var layers = [][]string{
-	{"proto"},
+	{"proto", "clients"},
 	{"fanout", "ws", "config", "web"},
 	{"journal", "broker", "client", "auth", "limit"},
 	{"channel", "cluster"},

@@ -11,6 +11,7 @@ import { hueOf, textOf } from './text.js';
 const FOLLOW_ROWS = 200; // rows kept while following the end
 const SLACK = 100; // rows above that before they leave, together: when rows leave, all others must be painted anew
 const MAX_ROWS = 500; // rows kept while reading history
+const MAX_PENDING = 50; // own messages that are on their way or could not be sent
 const TAIL = 200; // newest messages kept in memory
 const PAGE = 50; // messages per page of history
 const NEAR_EDGE = 400; // pixels from an edge at which the next page is asked for
@@ -37,9 +38,9 @@ export class Chat {
   #resting = false; // after a page could not be loaded
   #beginning = false;
 
-  // elements: {scroller, list, pending, top, jump}. history(range) fetches a page. onRetry(id) and onDismiss(id) are the
-  // reader's answers to a message that could not be sent.
-  constructor({ scroller, list, pending, top, jump }, { history, onRetry, onDismiss }) {
+  // elements: {scroller, list, pending, top, jump}. history(range) fetches a page. onRetry(entry) is the reader's wish to
+  // send once more what could not be sent.
+  constructor({ scroller, list, pending, top, jump }, { history, onRetry }) {
     this.#scroller = scroller;
     this.#list = list;
     this.#pendingList = pending;
@@ -47,7 +48,6 @@ export class Chat {
     this.#jump = jump;
     this.history = history;
     this.onRetry = onRetry;
-    this.onDismiss = onDismiss;
     scroller.addEventListener('scroll', () => this.#scrolled(), { passive: true });
     jump.addEventListener('click', () => this.toEnd());
     new ResizeObserver(() => {
@@ -119,7 +119,12 @@ export class Chat {
 
   // Messages on their way
 
-  // pend shows an entry that is not acknowledged yet.
+  // full says whether too many wait, or failed, to take another one.
+  get full() {
+    return this.#pending.size >= MAX_PENDING;
+  }
+
+  // pend shows an entry {id, data, failed: null | error} that is not acknowledged yet.
   pend(entry, user) {
     const element = document.createElement('li');
     this.#pending.set(entry.id, { element, entry, user, offset: 0, echoed: false });
@@ -180,20 +185,20 @@ export class Chat {
     note.className = 'note';
     note.textContent = failed ? `${t('failed')}: ${failed.message}` : t('sending');
     p.element.append(note);
-    if (failed) p.element.append(this.#button('retry', p, this.onRetry), this.#button('dismiss', p, this.onDismiss));
+    if (failed) p.element.append(this.#button('retry', p), this.#button('dismiss', p));
   }
 
-  #button(key, p, act) {
+  #button(key, p) {
     const button = document.createElement('button');
     button.type = 'button';
     button.className = 'link';
     button.textContent = t(key);
     button.addEventListener('click', () => {
-      act(p.entry.id);
       if (key === 'dismiss') {
         this.#pending.delete(p.entry.id);
         p.element.remove();
       } else {
+        this.onRetry(p.entry);
         this.#fillPending(p);
       }
     });

@@ -2,19 +2,19 @@
 
 import { Chat } from './chat.js';
 import { Composer } from './composer.js';
-import { Connection } from './connection.js';
+import { Barrage, newId } from './barrage.js';
+import { Feed, LAST } from './feed.js';
 import { Stage } from './stage.js';
 import { Status } from './status.js';
 import { language, pickLanguage, setLanguage, t } from './i18n.js';
 import { load, loadClients, save, saveClients } from './settings.js';
-import { channelProblem, cleanName, hueOf, newId, textOf } from './text.js';
+import { channelProblem, cleanName, hueOf, textOf } from './text.js';
 
 const DEFAULT_CHANNEL = 'lobby';
 const $ = (id) => document.getElementById(id);
-const base = `${location.protocol === 'https:' ? 'wss' : 'ws'}://${location.host}`;
 
 const clients = new Set(loadClients()); // connections of this tab, by which own messages are known
-let connection = null;
+let room = null;
 
 setLanguage(pickLanguage(load('language'), navigator.languages));
 
@@ -22,13 +22,12 @@ const stage = new Stage($('stage'), $('bullets'), { onDrops: (n) => status.dropp
 const chat = new Chat(
   { scroller: $('scroller'), list: $('rows'), pending: $('pending'), top: $('top'), jump: $('jump') },
   {
-    history: (range) => connection.history(range),
-    onRetry: (id) => connection.retry(id),
-    onDismiss: (id) => connection.outbox.dismiss(id),
+    history: (range) => room.history(range),
+    onRetry: post,
   },
 );
 chat.mark = mark;
-const status = new Status({ askInfo: () => connection.info(), isEmpty: () => chat.isEmpty });
+const status = new Status({ askInfo: () => room.info(), isEmpty: () => chat.isEmpty });
 const composer = new Composer(
   { form: $('composer'), name: $('name'), text: $('text'), swatch: $('swatch'), problem: $('problem') },
   { onSend: send, onName: rename },
@@ -40,32 +39,48 @@ function mark(message) {
 }
 
 function send(text) {
-  const entry = connection.publish(newId(), text);
-  if (entry) chat.pend(entry, connection.name);
-  return entry !== null;
+  if (chat.full) return false;
+  const entry = { id: newId(), data: text, failed: null };
+  chat.pend(entry, room.name);
+  post(entry);
+  return true;
+}
+
+// post publishes an entry, for the first time or again: under its id it is stored once.
+function post(entry) {
+  entry.failed = null;
+  room.publish(entry.data, { id: entry.id }).then(
+    (offset) => chat.acked(entry.id, offset),
+    (error) => {
+      entry.failed = error;
+      chat.refused(entry);
+    },
+  );
 }
 
 function rename(name) {
   save('name', name);
-  connection.rename(name);
+  if (name === room.name) return;
+  room.name = name;
+  if (room.phase === 'live' || room.phase === 'connecting') room.connect();
 }
 
 function guestName() {
   return `${t('guest')}-${newId().slice(0, 4)}`;
 }
 
-const handlers = {
-  onState: (state) => status.state(state),
-  onWelcome(welcome) {
-    clients.delete(welcome.client);
-    clients.add(welcome.client);
-    saveClients([...clients]);
-    status.node(welcome.node ?? '');
-  },
+function welcomed(welcome) {
+  clients.delete(welcome.client);
+  clients.add(welcome.client);
+  saveClients([...clients]);
+  status.node(welcome.node ?? '');
+}
+
+const shown = {
   onMessages(messages) {
     for (const m of messages) {
       mark(m);
-      if (m.live) stage.add(textOf(m.data), { own: m.own, hue: hueOf(m.user ?? '') });
+      if (m.fresh) stage.add(textOf(m.data), { own: m.own, hue: hueOf(m.user ?? '') });
     }
     chat.add(messages);
     status.filled();
@@ -75,9 +90,6 @@ const handlers = {
     chat.reset(messages);
     status.render();
   },
-  onAck: (entry, offset) => chat.acked(entry.id, offset),
-  onRefused: (entry) => chat.refused(entry),
-  onError: (error) => composer.problem(error.message),
 };
 
 // The channel
@@ -89,18 +101,22 @@ function channelFromAddress() {
 
 function openChannel() {
   const channel = channelFromAddress();
-  connection?.stop();
+  room?.close();
   stage.clear();
   chat.clear();
   status.room();
-  connection = new Connection({ base, channel, name: composer.name, handlers });
+  room = new Barrage(location.origin, channel, { name: composer.name, last: LAST });
+  room.on('welcome', welcomed);
+  room.on('error', (error) => composer.problem(error.message));
+  room.on('state', (state) => status.state(state));
+  new Feed(room, shown);
   title();
-  connection.open();
+  room.connect();
 }
 
 function title() {
-  $('channel-name').textContent = connection.channel;
-  document.title = t('title', connection.channel);
+  $('channel-name').textContent = room.channel;
+  document.title = t('title', room.channel);
 }
 
 const PROBLEMS = { empty: 'channelEmpty', long: 'channelLong', control: 'channelControl', dots: 'channelDots' };
@@ -113,7 +129,7 @@ function wireChannelDialog() {
   };
   $('channel').addEventListener('click', () => {
     problem('');
-    $('switch-name').value = connection.channel;
+    $('switch-name').value = room.channel;
     dialog.showModal();
     $('switch-name').select();
   });
@@ -128,11 +144,11 @@ function wireChannelDialog() {
       return;
     }
     dialog.close();
-    if (channel === connection.channel) return;
+    if (channel === room.channel) return;
     history.pushState(null, '', channel === DEFAULT_CHANNEL ? '/' : `/?channel=${encodeURIComponent(channel)}`);
     openChannel();
   });
-  addEventListener('popstate', () => channelFromAddress() !== connection.channel && openChannel());
+  addEventListener('popstate', () => channelFromAddress() !== room.channel && openChannel());
 }
 
 // Theme, language, switches
@@ -177,11 +193,9 @@ wireChannelDialog();
 $('theme').addEventListener('click', toggleTheme);
 $('language').addEventListener('click', toggleLanguage);
 $('danmaku').addEventListener('click', toggleDanmaku);
-$('reconnect').addEventListener('click', () => connection.open());
+$('reconnect').addEventListener('click', () => room.connect());
 matchMedia('(prefers-color-scheme: dark)').addEventListener('change', paintFrame);
-addEventListener('online', () => connection.wake());
-document.addEventListener('visibilitychange', () => document.hidden || connection.wake());
-addEventListener('pagehide', (event) => event.persisted || connection.stop());
-addEventListener('pageshow', (event) => event.persisted && connection.open());
+addEventListener('pagehide', (event) => event.persisted || room.close());
+addEventListener('pageshow', (event) => event.persisted && room.connect());
 paintFrame();
 openChannel();

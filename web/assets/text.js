@@ -50,12 +50,3 @@ export function shorten(text, max) {
   const chars = Array.from(line.slice(0, max * 2 + 2));
   return chars.length <= max ? line : chars.slice(0, max - 1).join('') + '…';
 }
-
-// newId makes an idempotency key. Plain http away from localhost has no crypto.randomUUID, but getRandomValues.
-export function newId(crypto = globalThis.crypto) {
-  if (crypto?.randomUUID) return crypto.randomUUID();
-  if (crypto?.getRandomValues) {
-    return Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, '0')).join('');
-  }
-  return Date.now().toString(36) + Math.random().toString(36).slice(2) + Math.random().toString(36).slice(2);
-}

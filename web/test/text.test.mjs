@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { channelProblem, cleanName, hueOf, newId, shorten, textOf } from '../assets/text.js';
+import { channelProblem, cleanName, hueOf, shorten, textOf } from '../assets/text.js';
 import { pickLanguage, texts } from '../assets/i18n.js';
 
 test('any JSON becomes a text', () => {
@@ -38,15 +38,6 @@ test('long texts are cut for the stage, never inside a character', () => {
   assert.equal(shorten('short', 10), 'short');
   assert.equal(shorten('a\n\n b', 10), 'a b');
   assert.equal(shorten('😀'.repeat(20), 5), '😀😀😀😀…');
-});
-
-test('keys are unique with and without randomUUID', () => {
-  const plain = { getRandomValues: (a) => globalThis.crypto.getRandomValues(a) };
-  for (const crypto of [globalThis.crypto, plain, {}]) {
-    const ids = new Set(Array.from({ length: 100 }, () => newId(crypto)));
-    assert.equal(ids.size, 100);
-    for (const id of ids) assert.ok(id.length >= 16 && id.length <= 128);
-  }
 });
 
 test('the language is the chosen one, else the first the browser prefers that there is', () => {

@@ -1,0 +1,224 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strconv"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"barrage/proto"
+)
+
+// granted counts how often a token was given: t1, t2, …
+func granted() (source func(context.Context) (string, error), asked *atomic.Int64) {
+	asked = new(atomic.Int64)
+	return func(context.Context) (string, error) {
+		return "t" + strconv.FormatInt(asked.Add(1), 10), nil
+	}, asked
+}
+
+func welcomeUntil(expires time.Time) string {
+	return string(proto.AppendWelcome(nil, proto.Welcome{
+		Node: "a", Client: "c", Channel: "room", Epoch: "e", User: "ann", Expires: expires.Unix(),
+	}))
+}
+
+func TestAnOrdinaryReconnectShowsTheSameToken(t *testing.T) {
+	s := serve(t,
+		func(c *fakeConn) { c.send(welcomeUntil(time.Now().Add(time.Hour))); c.close(3001) },
+		func(c *fakeConn) { c.send(welcomeUntil(time.Now().Add(time.Hour))); c.close(3005) },
+		func(c *fakeConn) { c.send(welcomeUntil(time.Now().Add(-time.Hour))); c.close(3001) },
+		func(c *fakeConn) { c.send(welcome("e", 0)); c.gone() })
+	source, _ := granted()
+	f := follow(t, Options{URLs: []string{s.url()}, Token: source})
+	f.expect("welcome", "disconnected", "welcome", "disconnected", "welcome", "disconnected", "welcome")
+	f.stop()
+	if want := []string{"Bearer t1", "Bearer t1", "Bearer t2", "Bearer t3"}; !slices.Equal(s.shown, want) {
+		t.Errorf("a new token is shown after 3005 and after its time, got %v", s.shown)
+	}
+}
+
+func TestARefusedTokenIsReplacedOnce(t *testing.T) {
+	s := serve(t,
+		func(c *fakeConn) { c.send(welcome("e", 0)); c.close(3001) },
+		func(c *fakeConn) { c.close(3500) },
+		func(c *fakeConn) { c.close(3500) })
+	source, asked := granted()
+	f := follow(t, Options{URLs: []string{s.url()}, Token: source})
+	err := f.end()
+	if !closedWith(err, proto.CloseBadToken) || asked.Load() != 2 {
+		t.Errorf("a second token that is refused ends the client, got %v after %d tokens", err, asked.Load())
+	}
+}
+
+func TestATokenThatCannotBeHadIsTriedAgain(t *testing.T) {
+	s := serve(t, func(c *fakeConn) { c.send(welcome("e", 0)); c.gone() })
+	first := true
+	f := follow(t, Options{URLs: []string{s.url()}, Token: func(context.Context) (string, error) {
+		if first {
+			first = false
+			return "", errors.New("away")
+		}
+		return "", nil
+	}})
+	f.expect("disconnected", "welcome")
+	f.stop()
+	if s.shown[0] != "" {
+		t.Errorf("an empty token is not shown, got %q", s.shown[0])
+	}
+}
+
+func TestATokenIsRenewedBeforeItExpires(t *testing.T) {
+	renewed := make(chan string, 2)
+	s := serve(t, func(c *fakeConn) {
+		c.send(welcomeUntil(time.Now().Add(2 * time.Second)))
+		for range 2 {
+			cmd := c.expect(proto.CommandRefresh)
+			renewed <- cmd.Token
+			c.send(string(proto.AppendRefreshed(nil, proto.Refreshed{ID: cmd.ID, Expires: time.Now().Add(2 * time.Second).Unix()})))
+		}
+		c.gone()
+	})
+	source, _ := granted()
+	f := follow(t, Options{URLs: []string{s.url()}, Token: source})
+	f.expect("welcome")
+	for _, want := range []string{"t2", "t3"} {
+		select {
+		case got := <-renewed:
+			if got != want {
+				t.Errorf("the new token is %s, got %s", want, got)
+			}
+		case <-time.After(patience):
+			t.Fatal("no new token was shown in time")
+		}
+	}
+	f.stop()
+}
+
+func TestRenewalComesInTime(t *testing.T) {
+	for _, tc := range []struct {
+		left       time.Duration
+		chance     float64
+		want, most time.Duration
+	}{
+		{time.Hour, 0, 45 * time.Minute, 45 * time.Minute},
+		{time.Hour, 1, 54 * time.Minute, 54 * time.Minute},
+		{10 * time.Millisecond, 0, time.Second, time.Second},
+		{-time.Hour, 0.5, clockIsWrong, clockIsWrong},
+	} {
+		if got := renewIn(tc.left, tc.chance); got < tc.want || got > tc.most+time.Microsecond {
+			t.Errorf("with %v left the token is renewed in %v, got %v", tc.left, tc.want, got)
+		}
+	}
+}
+
+func TestMembersAreListedAndTold(t *testing.T) {
+	ann := proto.MemberInfo{User: "ann", Client: "c1", Info: json.RawMessage(`{"vip":true}`)}
+	s := serve(t, func(c *fakeConn) {
+		c.send(welcome("e", 0))
+		c.send(string(proto.AppendJoin(nil, &ann)), message(1), string(proto.AppendLeave(nil, &ann)))
+		cmd := c.expect(proto.CommandPresence)
+		c.send(string(proto.AppendPresence(nil, &proto.Presence{ID: cmd.ID, Roster: proto.Roster{
+			Members: []proto.MemberInfo{ann}, Counts: proto.Counts{Clients: 7, Users: 3}, Sampled: true,
+		}})))
+		c.gone()
+	})
+	f := follow(t, Options{URLs: []string{s.url()}, Members: true})
+	f.expect("welcome", "join c1", "message 1", "leave c1")
+	who, err := f.client.Presence(f.ctx())
+	if err != nil || len(who.Members) != 1 || string(who.Members[0].Info) != `{"vip":true}` || who.Clients != 7 || !who.Sampled || who.Exact {
+		t.Errorf("the roster is as the server told it, got %+v, %v", who, err)
+	}
+	f.stop()
+	if got := s.query(0).Get("members"); got != "1" {
+		t.Errorf("members=1 asks for joins and leaves, got %q", got)
+	}
+}
+
+func TestRetryAfterIsObeyed(t *testing.T) {
+	const pause = 300 * time.Millisecond
+	var waited time.Duration
+	var order []string
+	s := serve(t, func(c *fakeConn) {
+		c.send(welcome("e", 0))
+		for range 3 { // all are written before the first answer
+			cmd := c.expect(proto.CommandPublish)
+			c.send(string(proto.AppendError(nil, cmd.ID, proto.ErrTooMany.After(pause))))
+		}
+		refused := time.Now()
+		for i := range 3 {
+			cmd := c.expect(proto.CommandPublish)
+			if i == 0 {
+				waited = time.Since(refused)
+			}
+			order = append(order, string(cmd.Data))
+			c.ack(cmd.ID, proto.Offset(i+1))
+		}
+		c.gone()
+	})
+	f := follow(t, Options{URLs: []string{s.url()}})
+	f.expect("welcome")
+	var calls []*Call
+	for _, data := range []string{"1", "2", "3"} {
+		call, err := f.client.Start(f.ctx(), json.RawMessage(data), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		calls = append(calls, call)
+	}
+	for i, call := range calls {
+		if at, err := call.Wait(); err != nil || at != proto.Offset(i+1) {
+			t.Errorf("publish %d is stored in its order, got %d, %v", i+1, at, err)
+		}
+	}
+	f.stop()
+	s.running.Wait()
+	if waited < pause || !slices.Equal(order, []string{"1", "2", "3"}) {
+		t.Errorf("nothing is sent for %v, and then in order: waited %v, got %v", pause, waited, order)
+	}
+}
+
+func TestPagesFollowOneAnother(t *testing.T) {
+	s := serve(t, func(c *fakeConn) {
+		c.send(welcome("e", 9))
+		for _, page := range [][]proto.Offset{{1, 2}, {3}, {8, 9}, {7}} {
+			cmd := c.expect(proto.CommandHistory)
+			h := proto.History{ID: cmd.ID, Epoch: "e", Offset: 9, More: len(page) == 2}
+			for _, o := range page {
+				h.Messages = append(h.Messages, proto.Message{Offset: o, Data: []byte("1")})
+			}
+			at := cmd.Since
+			if page[0] > 5 {
+				at = cmd.Before
+			}
+			if want, first := map[proto.Offset]proto.Offset{1: 0, 3: 2, 7: 8}[page[0]], page[0] == 8; !first && (at == nil || *at != want) {
+				c.t.Errorf("the page %v is asked for by %d, got %+v", page, want, cmd)
+			}
+			c.send(string(proto.AppendHistory(nil, h)))
+		}
+		c.gone()
+	})
+	f := follow(t, Options{URLs: []string{s.url()}})
+	for _, tc := range []struct {
+		page Page
+		want []proto.Offset
+	}{{Page{Since: new(proto.Offset(0)), Limit: 2}, []proto.Offset{1, 2, 3}}, {Page{Limit: 2}, []proto.Offset{8, 9, 7}}} {
+		var got []proto.Offset
+		for h, err := range f.client.Pages(f.ctx(), tc.page) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range h.Messages {
+				got = append(got, h.Messages[i].Offset)
+			}
+		}
+		if !slices.Equal(got, tc.want) {
+			t.Errorf("all pages are walked through: want %v, got %v", tc.want, got)
+		}
+	}
+	f.stop()
+}
