@@ -139,12 +139,11 @@ type goClient struct {
 // startGo starts a client that follows a channel.
 func startGo(t *testing.T, l *Ledger, url, channel, name string, protobuf bool) *goClient {
 	t.Helper()
-	config := centrifuge.Config{MinReconnectDelay: 100 * time.Millisecond, MaxReconnectDelay: 2 * time.Second}
 	open := centrifuge.NewJsonClient
 	if protobuf {
 		open = centrifuge.NewProtobufClient
 	}
-	c := &goClient{name: name, client: open(url, config)}
+	c := &goClient{name: name, client: open(url, centrifuge.Config{})}
 	c.client.OnConnecting(func(e centrifuge.ConnectingEvent) { l.Event(fmt.Sprint("connecting ", e.Code)) })
 	c.client.OnDisconnected(func(e centrifuge.DisconnectedEvent) { l.Event(fmt.Sprint("disconnected ", e.Code)) })
 	var err error
@@ -184,13 +183,6 @@ func (c *goClient) publish(ctx context.Context, l *Ledger) {
 	}
 }
 
-// pause waits, or until ctx ends.
-func pause(ctx context.Context, d time.Duration) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(d):
-	}
-}
 
 // The published SDKs, unchanged, in both encodings, subscribed and publishing through nginx while two nodes are killed one after the
 // other: nothing that was acknowledged is lost, nothing comes twice, and no one is sent away for what a node could repair.
@@ -253,4 +245,49 @@ func TestPublishedSDKsSurviveKilledNodes(t *testing.T) {
 	}
 	acked, n, _ := l.Counts()
 	t.Logf("%d messages acknowledged and seen by %d subscribers; %v", acked, n, l.codes)
+}
+
+// The published SDK in a real browser, over WebSocket, while its node is killed.
+func TestPublishedSDKInABrowser(t *testing.T) {
+	cluster := startCluster(t, testserver.ClusterOptions{})
+	code, err := os.ReadFile(filepath.Join(sdkFolder(t), "node_modules", "centrifuge", "dist", "centrifuge.js"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := openPage(t, startBrowser(t), cluster.URL(), "ann")
+	evaluate[bool](p, string(code)+`; true`)
+	evaluate[bool](p, fmt.Sprintf(`(() => {
+		window.seen = []; window.told = []; window.acked = 0;
+		window.client = new Centrifuge(%q, { minReconnectDelay: 100, maxReconnectDelay: 1000 });
+		window.sub = client.newSubscription('room');
+		client.on('connecting', (c) => told.push('connecting ' + c.code));
+		client.on('disconnected', (c) => told.push('disconnected ' + c.code));
+		sub.on('subscribed', (c) => { if (c.wasRecovering && !c.recovered) told.push('unrecovered'); });
+		sub.on('publication', (p) => seen.push([p.offset, p.data]));
+		sub.subscribe(); client.connect();
+		(async () => {
+			await sub.ready();
+			for (let i = 0; !window.enough; i++) {
+				try { await sub.publish('m' + i); window.acked++; } catch { }
+				await new Promise((done) => setTimeout(done, 20));
+			}
+		})();
+		return true;
+	})()`, sdkURL(cluster)))
+	p.wait("publishes are acknowledged", `acked > 20`)
+	for _, n := range cluster.Nodes[:2] {
+		if err := n.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		before := evaluate[int](p, `acked`)
+		p.wait("publishes are acknowledged again", fmt.Sprintf(`acked > %d`, before+20))
+		if err := n.Restart(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	evaluate[bool](p, `window.enough = true`)
+	p.wait("every message that was acknowledged has come, and each once and in order", `seen.length >= acked && seen.every(([offset], i) => offset === i + 1)`)
+	p.wait("no message was stored twice", `new Set(seen.map(([, data]) => data)).size === seen.length`)
+	p.wait("nobody was told that something cannot be recovered", `!told.includes('unrecovered') && !told.some((t) => t.endsWith(' 3010'))`)
+	t.Logf("%d acknowledged, %d seen; %v", evaluate[int](p, `acked`), evaluate[int](p, `seen.length`), evaluate[[]string](p, `told`))
 }
