@@ -103,3 +103,13 @@ func (l *Ledger) Check() (wrong []string) {
 	}
 	return wrong
 }
+
+// order is what the channel holds, as its subscribers saw it.
+func (l *Ledger) order() (keys []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for offset := uint64(1); offset <= uint64(len(l.at)); offset++ {
+		keys = append(keys, l.at[offset])
+	}
+	return keys
+}
