@@ -21,6 +21,8 @@ type side struct {
 	// args are what "barrage bench" is told besides the addresses, room what stands in them for the channel.
 	args []string
 	room string
+	// wire is the protocol that is spoken; /raw when it is the zero value.
+	wire wire
 	// floor says that the floor is measured instead of nodes.
 	floor bool
 	// nodes is how many nodes are started, two of them with Redis and PostgreSQL; serve are their further flags.
@@ -34,6 +36,34 @@ func (c *benchCase) sides() []side {
 		return []side{c.ours}
 	}
 	return []side{*c.beside, c.ours}
+}
+
+// wire is a protocol as the generator speaks it.
+type wire struct {
+	path, query string // of readers; query is that of publishers
+	// hello is what readers send first, publisherHello what publishers do, wrap what a message is put into.
+	hello, publisherHello, wrap string
+}
+
+var (
+	rawWire  = wire{path: "/raw/{room}", query: "?echo=0"}
+	jsonWire = wire{path: "/ws/{room}", query: "?echo=0", wrap: `{"publish":{"data":"{text}"}}`}
+	// A frame holds several commands, one a line.
+	centrifugeWire = wire{
+		path:           "/connection/websocket",
+		hello:          `{"id":1,"connect":{}}` + "\n" + `{"id":2,"subscribe":{"channel":"{room}"}}`,
+		publisherHello: `{"id":1,"connect":{}}`,
+		wrap:           `{"id":2,"publish":{"channel":"{room}","data":"{text}"}}`,
+	}
+)
+
+// unpinged keeps a node from pinging: the generator does not answer the pings of the Centrifuge protocol, which are messages.
+var unpinged = []string{"--limits-ping", "1h"}
+
+// with returns s speaking another protocol.
+func (s side) with(name string, w wire, serve ...string) side {
+	s.name, s.wire, s.serve = name, w, append(s.serve, serve...)
+	return s
 }
 
 // liveClass makes the channels whose names begin with "live:" live ones: their messages are not stored.
@@ -63,8 +93,36 @@ func cases(o *options) []benchCase {
 		}
 		all = append(all, c)
 	}
-	return append(append(all, s.manyRooms()...), s.special()...)
+	return append(append(append(all, s.manyRooms()...), s.special()...), s.centrifuge()...)
 }
+
+// centrifuge are the cases of the Centrifuge protocol, beside the same load over /ws.
+func (s scaled) centrifuge() (all []benchCase) {
+	for _, rate := range []string{"20", "100"} {
+		args := s.traffic(10_000, 1, rate)
+		beside := node(args).with("/ws", jsonWire)
+		all = append(all, benchCase{
+			name: "Centrifuge JSON, 1 room of 10,000, " + rate + "/s", ours: node(args).with(ours, centrifugeWire, unpinged...), beside: &beside,
+			figures: traffic(1.3, 0),
+		})
+	}
+	idle := s.args("--connections", s.n(10_000), "--idle", s.longer(10).String())
+	tokens := centrifugeWire
+	tokens.hello = `{"id":1,"connect":{"token":"` + benchToken + `"}}`
+	return append(all, benchCase{
+		name: "10,000 idle Centrifuge connections, 1 channel", ours: node(idle).with(ours, centrifugeWire, unpinged...),
+		figures: []figure{idleBytes.atMost(0, 1200)},
+	}, benchCase{
+		name: "storm of 10,000 Centrifuge connections with tokens", ours: node(s.args("--connections", s.n(10_000), "--storm")).with(ours, tokens, append(unpinged, "--auth-secret", benchSecret)...),
+		figures: []figure{connectCPU.atMost(0, 1e6/5000), connectRate},
+	})
+}
+
+// benchToken is for the user "bench", signed by HS256 with benchSecret, and never expires.
+const (
+	benchSecret = "a secret of the benchmark, at least 32 bytes long"
+	benchToken  = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiJiZW5jaCJ9.9hrxrAHCC-Ery2oZDmlZZV6X4F5SO50uMndl4YwfdQU"
+)
 
 // manyRooms are the cases with 1,000 rooms of 10.
 func (s scaled) manyRooms() []benchCase {

@@ -126,9 +126,19 @@ func (t *target) startNodes(s side) error {
 // generate runs "barrage bench".
 func generate(ctx context.Context, o *options, t *target, s side) (r load.Result, err error) {
 	args := []string{"bench", "--json", "--quiet", "--server-pid", strings.Join(t.pids, ",")}
+	w := s.wire
+	if w == (wire{}) {
+		w = rawWire
+	}
+	in := func(text string) string { return strings.ReplaceAll(text, "{room}", s.room) }
 	for _, address := range t.addresses {
-		url := "ws://" + address + "/raw/" + s.room
-		args = append(args, "--url", url, "--publish-url", url+"?echo=0")
+		url := "ws://" + address + in(w.path)
+		args = append(args, "--url", url, "--publish-url", url+w.query)
+	}
+	for flag, text := range map[string]string{"--hello": w.hello, "--publish-hello": w.publisherHello, "--wrap": w.wrap} {
+		if text != "" {
+			args = append(args, flag, in(text))
+		}
 	}
 	bench := exec.CommandContext(ctx, o.barrage, append(args, s.args...)...)
 	bench.Cancel = func() error { return bench.Process.Signal(os.Interrupt) }
