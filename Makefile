@@ -42,12 +42,13 @@ check:
 	$(GO) vet -tags system ./...
 
 # Servers, a browser, and, for the JavaScript client, the exact versions of its package-lock.json.
-deps: clients/js/node_modules/.package-lock.json
+# Programs, and packages of npm: those that check the client for pages, and the published SDK that the whole-system tests run.
+deps: clients/js/node_modules/.package-lock.json test/sdk/node_modules/.package-lock.json
 	@scripts/install-test-deps.sh
 
-clients/js/node_modules/.package-lock.json: clients/js/package-lock.json
+%/node_modules/.package-lock.json: %/package-lock.json
 	@scripts/install-test-deps.sh
-	npm ci --prefix clients/js --ignore-scripts --no-audit --no-fund
+	npm ci --prefix $* --ignore-scripts --no-audit --no-fund
 	@touch $@
 
 # Everything: checks, the race detector over what needs no server, then all tests with real servers. The whole-system
