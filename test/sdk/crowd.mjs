@@ -5,7 +5,7 @@
 
 import { createInterface } from 'node:readline';
 import { Centrifuge as JSONCentrifuge } from 'centrifuge';
-import { Centrifuge as ProtobufCentrifuge } from 'centrifuge/build/protobuf/index.mjs';
+import { Centrifuge as ProtobufCentrifuge } from 'centrifuge/build/protobuf';
 import WebSocket from 'ws';
 
 const [url, channel, count, format] = process.argv.slice(2);
