@@ -4,7 +4,6 @@ go 1.26.0
 
 require (
 	github.com/MicahParks/jwkset v0.11.4
-	github.com/MicahParks/keyfunc/v3 v3.9.1
 	github.com/axiomhq/hyperloglog v0.3.0
 	github.com/centrifugal/centrifuge-go v0.10.4
 	github.com/centrifugal/gocent/v3 v3.3.0
