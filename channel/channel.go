@@ -232,7 +232,7 @@ func (c *Channel) place(j *joining) {
 	default:
 		p := c.seq.Position()
 		p.Offset = max(p.Offset, next-1) // what the journal knows and this node is about to hear
-		if what == reset && j.Start.Ahead {
+		if what == reset && j.Ahead {
 			next = p.Offset + 1
 		}
 		if j.Ready(Joined{Position: p, Reset: what == reset, Next: next, Reason: reason}) {

@@ -156,7 +156,7 @@ func (c *Cluster) Close() {
 	c.mu.Lock()
 	c.closed = true
 	c.mu.Unlock()
-	c.send(everyone, frame{kind: frameGoodbye})
+	_ = c.send(everyone, frame{kind: frameGoodbye}) // without it the others wait for the lease
 	close(c.quit)
 	<-c.done
 }

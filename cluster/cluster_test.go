@@ -248,8 +248,22 @@ func TestTheWindowOfRequests(t *testing.T) {
 		id   uint64
 		want bool
 	}{
-		{1, true}, {1, false}, {3, true}, {2, true}, {2, false}, {1030, true}, {3, false}, {1029, true}, {1029, false}, {7, true}, {6, false},
-		{1 << 40, true}, {1<<40 - 1, true}, {1<<40 - 1, false}, {^uint64(0), true}, {^uint64(0), false},
+		{1, true},
+		{1, false},
+		{3, true},
+		{2, true},
+		{2, false},
+		{1030, true},
+		{3, false},
+		{1029, true},
+		{1029, false},
+		{7, true},
+		{6, false},
+		{1 << 40, true},
+		{1<<40 - 1, true},
+		{1<<40 - 1, false},
+		{^uint64(0), true},
+		{^uint64(0), false},
 	} {
 		if got := s.add(step.id); got != step.want {
 			t.Errorf("after the requests before it, %d is new: %v, but got %v", step.id, step.want, got)

@@ -213,12 +213,12 @@ func code(err error) uint32 {
 type tokens struct{}
 
 func (tokens) Connection(token string) (*auth.Identity, *proto.Error) {
-	switch {
-	case token == "bad":
+	switch token {
+	case "bad":
 		return nil, proto.ErrUnauthorized
-	case token == "alice-":
+	case "alice-":
 		return nil, proto.ErrTokenExpired
-	case token == "alice+":
+	case "alice+":
 		return &auth.Identity{User: "alice", Expires: time.Now().Add(time.Second), Info: json.RawMessage(`{"name":"Alice"}`)}, nil
 	}
 	return &auth.Identity{User: token, Expires: time.Now().Add(time.Hour), Subs: map[string]auth.Subscription{"given": {}}}, nil

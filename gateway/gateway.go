@@ -372,11 +372,7 @@ func (g *Gateway) clientAddr(r *http.Request) netip.Addr {
 }
 
 func (g *Gateway) originOf(r *http.Request) netip.Addr {
-	peer, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return netip.Addr{}
-	}
-	addr := peer.Addr().Unmap()
+	addr := peerOf(r)
 	if !g.trusted(addr) {
 		return addr
 	}

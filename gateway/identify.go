@@ -3,6 +3,7 @@ package gateway
 import (
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"barrage/auth"
@@ -68,8 +69,7 @@ func (g *Gateway) vouched(r *http.Request) (*auth.Identity, *proto.Error) {
 	if g.UserHeader == "" {
 		return nil, nil
 	}
-	peer, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil || !g.trusted(peer.Addr().Unmap()) {
+	if !g.trusted(peerOf(r)) {
 		return nil, nil
 	}
 	switch users := r.Header.Values(g.UserHeader); {
@@ -82,6 +82,15 @@ func (g *Gateway) vouched(r *http.Request) (*auth.Identity, *proto.Error) {
 	default:
 		return &auth.Identity{User: users[0]}, nil
 	}
+}
+
+// peerOf is the address at the other end of the connection; the zero value, which nobody trusts, when it has none.
+func peerOf(r *http.Request) netip.Addr {
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return peer.Addr().Unmap()
 }
 
 // tokenOf returns the token of a request; empty for none.
@@ -117,10 +126,8 @@ func tokenOf(r *http.Request, subprotocols []string, may where) (token string, _
 
 // selected is the subprotocol to select of those offered; empty for none.
 func selected(offered []string) string {
-	for _, name := range offered {
-		if name == Subprotocol {
-			return Subprotocol
-		}
+	if slices.Contains(offered, Subprotocol) {
+		return Subprotocol
 	}
 	return ""
 }

@@ -17,6 +17,8 @@ func (g *Gateway) pace(addr netip.Addr) error {
 		return nil
 	}
 	seconds := strconv.Itoa(int((wait + time.Second - 1) / time.Second))
-	return &ws.HandshakeError{Status: http.StatusTooManyRequests, Header: http.Header{"Retry-After": {seconds}},
-		Message: fmt.Sprintf("your address %s connects too often; wait, or raise limits.address_connects", addr)}
+	return &ws.HandshakeError{
+		Status: http.StatusTooManyRequests, Header: http.Header{"Retry-After": {seconds}},
+		Message: fmt.Sprintf("your address %s connects too often; wait, or raise limits.address_connects", addr),
+	}
 }

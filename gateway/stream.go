@@ -1,8 +1,10 @@
 package gateway
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -191,17 +193,13 @@ func (t *transport) appendHead(dst []byte, cors http.Header) []byte {
 }
 
 func (t *transport) answerHead(w http.ResponseWriter, cors http.Header) {
-	for name, values := range t.header(cors) {
-		w.Header()[name] = values
-	}
+	maps.Copy(w.Header(), t.header(cors))
 	w.WriteHeader(http.StatusOK)
 }
 
 // answerOptions also answers what a browser asks before it sends a request with unusual fields for a page of another origin.
 func (t *transport) answerOptions(w http.ResponseWriter, cors http.Header) {
-	for name, values := range cors {
-		w.Header()[name] = values
-	}
+	maps.Copy(w.Header(), cors)
 	methods := strings.Join(t.methods(), ", ")
 	w.Header().Set("Allow", methods)
 	if cors.Get("Access-Control-Allow-Origin") != "" {
@@ -214,15 +212,13 @@ func (t *transport) answerOptions(w http.ResponseWriter, cors http.Header) {
 
 // withHeader adds fields to a refusal.
 func withHeader(err error, header http.Header) error {
-	e, ok := err.(*ws.HandshakeError)
-	if !ok {
+	var e *ws.HandshakeError
+	if !errors.As(err, &e) {
 		return err
 	}
 	with := *e
 	with.Header = header.Clone()
-	for name, values := range e.Header {
-		with.Header[name] = values
-	}
+	maps.Copy(with.Header, e.Header)
 	return &with
 }
 

@@ -3,6 +3,7 @@ package gateway
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -281,7 +282,7 @@ func TestPagesOfOtherOrigins(t *testing.T) {
 func TestAStreamForHTTP10(t *testing.T) {
 	w := start(t, Options{})
 	s := w.askStream("GET /sse/room HTTP/1.0\r\n")
-	if s.resp.StatusCode != 200 || len(s.resp.TransferEncoding) > 0 || s.resp.ContentLength >= 0 {
+	if s.resp.StatusCode != http.StatusOK || len(s.resp.TransferEncoding) > 0 || s.resp.ContentLength >= 0 {
 		t.Errorf("a stream ends with its connection: %+v", s.resp)
 	}
 	s.welcome()
@@ -334,7 +335,7 @@ func TestWhatAStreamIsSentIsBounded(t *testing.T) {
 	if e := s.next(); e.name != "close" || !strings.Contains(e.data, `"code":1002`) {
 		t.Errorf("a client that sends much more than its request is closed, not sent %+v", e)
 	}
-	if _, err := s.read(); err != io.EOF {
+	if _, err := s.read(); !errors.Is(err, io.EOF) {
 		t.Errorf("after its last event a stream ends: %v", err)
 	}
 }
@@ -353,7 +354,7 @@ func TestStreamsEndAtShutdown(t *testing.T) {
 	if e := s.next(); !strings.HasPrefix(e.comment, "bye 3001") {
 		t.Errorf("a stream ends with a comment, since its client comes back by itself, not with %+v", e)
 	}
-	if _, err := s.read(); err != io.EOF {
+	if _, err := s.read(); !errors.Is(err, io.EOF) {
 		t.Errorf("then the server ends its side: %v", err)
 	}
 	s.Close()
@@ -368,7 +369,7 @@ func TestLimitsCountStreams(t *testing.T) {
 	w.stream("/sse/room").welcome()
 	w.dial("/ws/room").welcome()
 	s := w.askStream("GET /sse/room HTTP/1.1\r\nHost: " + w.addr + "\r\n")
-	if s.resp.StatusCode != 503 || s.resp.Header.Get("Retry-After") == "" {
+	if s.resp.StatusCode != http.StatusServiceUnavailable || s.resp.Header.Get("Retry-After") == "" {
 		t.Errorf("a node that is full refuses streams with 503, not %s", s.resp.Status)
 	}
 }
@@ -378,7 +379,7 @@ func TestLimitsOfAnAddressCountStreams(t *testing.T) {
 	first := w.stream("/sse/room", "X-Forwarded-For", "192.0.2.1")
 	first.welcome()
 	request := "GET /sse/room HTTP/1.1\r\nHost: " + w.addr + "\r\n"
-	if s := w.askStream(request, "X-Forwarded-For", "192.0.2.1"); s.resp.StatusCode != 429 || s.resp.Header.Get("Retry-After") == "" {
+	if s := w.askStream(request, "X-Forwarded-For", "192.0.2.1"); s.resp.StatusCode != http.StatusTooManyRequests || s.resp.Header.Get("Retry-After") == "" {
 		t.Errorf("an address that has its connections is refused with 429, not %s", s.resp.Status)
 	}
 	w.stream("/sse/room", "X-Forwarded-For", "192.0.2.2").welcome()

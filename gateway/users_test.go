@@ -220,7 +220,10 @@ func TestAnAddressThatConnectsTooOftenIsRefused(t *testing.T) {
 		from   string
 		status int
 	}{
-		{"2001:db8::1", 101}, {"2001:db8::2", 101}, {"2001:db8::3", 429}, {"2001:db8:0:1::1", 101},
+		{"2001:db8::1", 101},
+		{"2001:db8::2", 101},
+		{"2001:db8::3", 429},
+		{"2001:db8:0:1::1", 101},
 		{"192.0.2.9, 2001:db8::4", 429}, // what the client says of itself counts nothing
 	} {
 		conn := w.knockFrom("/ws/room", c.from)

@@ -75,7 +75,7 @@ func TestWhoKeepsToTheRateIsNeverRefused(t *testing.T) {
 		r := Rate{PerSecond: float64(rapid.IntRange(1, 1000).Draw(t, "rate")), Burst: rapid.IntRange(0, 50).Draw(t, "burst")}
 		var b Bucket
 		for i := range 200 {
-			if wait := b.Take(r, time.Duration(i)*(r.interval())); wait != 0 {
+			if wait := b.Take(r, time.Duration(i)*r.interval()); wait != 0 {
 				t.Fatalf("number %d at the rate of %+v must wait %v", i+1, r, wait)
 			}
 		}

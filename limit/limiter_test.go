@@ -129,9 +129,20 @@ func TestConnectsAreCountedByNetwork(t *testing.T) {
 		address string
 		allowed bool
 	}{
-		{"192.0.2.1", true}, {"192.0.2.1", true}, {"::ffff:192.0.2.1", false}, {"192.0.2.2", true},
-		{"2001:db8::1", true}, {"2001:db8::2", true}, {"2001:db8:0:0:ffff::3", false}, {"2001:db8:0:1::3", true},
-		{"127.0.0.1", true}, {"127.0.0.1", true}, {"127.0.0.1", true}, {"::1", true}, {"::1", true}, {"::1", true},
+		{"192.0.2.1", true},
+		{"192.0.2.1", true},
+		{"::ffff:192.0.2.1", false},
+		{"192.0.2.2", true},
+		{"2001:db8::1", true},
+		{"2001:db8::2", true},
+		{"2001:db8:0:0:ffff::3", false},
+		{"2001:db8:0:1::3", true},
+		{"127.0.0.1", true},
+		{"127.0.0.1", true},
+		{"127.0.0.1", true},
+		{"::1", true},
+		{"::1", true},
+		{"::1", true},
 	} {
 		if wait := l.Connect(netip.MustParseAddr(c.address), now); (wait == 0) != c.allowed {
 			t.Errorf("a connection from %s: allowed is %t, not a wait of %v", c.address, c.allowed, wait)

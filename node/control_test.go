@@ -98,8 +98,11 @@ func TestForwardReachesOneNode(t *testing.T) {
 			node, kind, payload string
 			want                bool
 		}{
-			{"n1", "frames", "yes", true}, {c.nodes[1].ID(), "frames", "no", false}, {"n0", "frames", "own", true},
-			{"n1", "unknown", "", false}, {"nobody", "frames", "", false},
+			{"n1", "frames", "yes", true},
+			{c.nodes[1].ID(), "frames", "no", false},
+			{"n0", "frames", "own", true},
+			{"n1", "unknown", "", false},
+			{"nobody", "frames", "", false},
 		} {
 			heard := make(chan bool, 1)
 			c.nodes[0].Forward(step.node, step.kind, []byte(step.payload), func(ok bool) { heard <- ok })

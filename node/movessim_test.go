@@ -53,7 +53,7 @@ func simulateMoves(t *testing.T, seed uint64) (wrong string) {
 	time.Sleep(10 * time.Second)
 	synctest.Wait()
 	last := map[string]byte{}
-	for _, event := range strings.Fields(ear.heard()) {
+	for event := range strings.FieldsSeq(ear.heard()) {
 		user, _, _ := strings.Cut(event[1:], "/")
 		if last[user] == event[0] || last[user] == 0 && event[0] == '-' {
 			wrong = fmt.Sprintf("of %s members were told %s", user, ear.heard())

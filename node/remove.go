@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"maps"
 	"time"
 
 	"barrage/channel"
@@ -93,9 +94,7 @@ func stored(p journal.Policy, namespaces channel.Namespaces) journal.Policy {
 	if namespaces.Default.Live {
 		out.Default = journal.Retention{}
 	}
-	for name, r := range p.Named {
-		out.Named[name] = r
-	}
+	maps.Copy(out.Named, p.Named)
 	for name, ns := range namespaces.Named {
 		if _, own := p.Named[name]; ns.Live {
 			out.Named[name] = journal.Retention{}

@@ -80,11 +80,15 @@ func TestEnvelopeBytes(t *testing.T) {
 		want string
 	}{
 		{Envelope{Kind: EnvelopeEntries, Node: "n", Epoch: "e", Messages: []Message{m}}, "\x01\x01\x01n\x01e\x01\x07\x06\x01u\x01c\x03\"d\""},
-		{Envelope{Kind: EnvelopeEntries, Node: "n", Epoch: "e", Messages: []Message{m, with}},
-			"\x02\x01\x01n\x01e\x02\x07\x06\x01u\x01c\x03\"d\"\x00\x07\x06\x01u\x01c\x03\"d\"\x0a{\"info\":1}"},
+		{
+			Envelope{Kind: EnvelopeEntries, Node: "n", Epoch: "e", Messages: []Message{m, with}},
+			"\x02\x01\x01n\x01e\x02\x07\x06\x01u\x01c\x03\"d\"\x00\x07\x06\x01u\x01c\x03\"d\"\x0a{\"info\":1}",
+		},
 		{Envelope{Kind: EnvelopeLive, Node: "n", Number: 5, Messages: []Message{{Data: []byte(`1`)}}}, "\x01\x04\x01n\x00\x05\x01\x00\x00\x00\x00\x011"},
-		{Envelope{Kind: EnvelopeLive, Node: "n", Number: 5, Messages: []Message{{Data: []byte(`1`), Attributes: []byte(`{}`)}}},
-			"\x02\x04\x01n\x00\x05\x01\x00\x00\x00\x00\x011\x02{}"},
+		{
+			Envelope{Kind: EnvelopeLive, Node: "n", Number: 5, Messages: []Message{{Data: []byte(`1`), Attributes: []byte(`{}`)}}},
+			"\x02\x04\x01n\x00\x05\x01\x00\x00\x00\x00\x011\x02{}",
+		},
 		{Envelope{Kind: EnvelopeHead, Node: "n", Epoch: "e", Head: 300}, "\x01\x02\x01n\x01e\xac\x02"},
 		{Envelope{Kind: EnvelopeRemoved, Node: "n", Epoch: "e", Head: 300}, "\x01\x08\x01n\x01e\xac\x02"},
 		{Envelope{Kind: EnvelopeMembers, Node: "n", Members: 9}, "\x01\x03\x01n\x00\x09"},

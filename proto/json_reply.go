@@ -443,8 +443,10 @@ func ParseReply(line []byte) (Reply, error) {
 	if err := json.Unmarshal(line, &w); err != nil {
 		return Reply{}, fmt.Errorf("read a line of the server: %w", err)
 	}
-	r := Reply{Welcome: w.Welcome, Ack: w.Ack, Info: w.Info, Pong: w.Pong, Reset: w.Reset, Skipped: w.Skipped, Error: w.Error,
-		Refreshed: w.Refreshed, Join: w.Join, Leave: w.Leave}
+	r := Reply{
+		Welcome: w.Welcome, Ack: w.Ack, Info: w.Info, Pong: w.Pong, Reset: w.Reset, Skipped: w.Skipped, Error: w.Error,
+		Refreshed: w.Refreshed, Join: w.Join, Leave: w.Leave,
+	}
 	if w.Message != nil {
 		m := w.Message.message()
 		r.Message = &m
@@ -461,7 +463,7 @@ func ParseReply(line []byte) (Reply, error) {
 }
 
 func (w *wireMessage) message() Message {
-	attributes, _ := w.Attributes.Encode() // what is too large for this version reads as nothing
+	attributes, _ := w.Encode() // what is too large for this version reads as nothing
 	return Message{Offset: w.Offset, Time: w.Time, User: w.User, Client: w.Client, Data: w.Data, Attributes: attributes}
 }
 

@@ -73,8 +73,11 @@ func FuzzMessageProtobuf(f *testing.F) {
 	}
 	connect := command(&protocol.Command{Id: 1, Connect: &protocol.ConnectRequest{Subs: map[string]*protocol.SubscribeRequest{"a": {Recover: true}}}})
 	for _, c := range []*protocol.Command{
-		{}, {Id: 2, Subscribe: &protocol.SubscribeRequest{Channel: "a", Recover: true, Offset: 1 << 63}}, {Id: 3, Publish: &protocol.PublishRequest{Channel: "a", Data: []byte(`{}`)}},
-		{Id: 4, History: &protocol.HistoryRequest{Channel: "a", Limit: -5, Reverse: true, Since: &protocol.StreamPosition{Offset: 1}}}, {Send: &protocol.SendRequest{}},
+		{},
+		{Id: 2, Subscribe: &protocol.SubscribeRequest{Channel: "a", Recover: true, Offset: 1 << 63}},
+		{Id: 3, Publish: &protocol.PublishRequest{Channel: "a", Data: []byte(`{}`)}},
+		{Id: 4, History: &protocol.HistoryRequest{Channel: "a", Limit: -5, Reverse: true, Since: &protocol.StreamPosition{Offset: 1}}},
+		{Send: &protocol.SendRequest{}},
 		{Id: 5, Subscribe: &protocol.SubscribeRequest{Channel: "a", Tf: &protocol.FilterNode{Nodes: []*protocol.FilterNode{{}}}}},
 	} {
 		f.Add(command(c))

@@ -176,7 +176,7 @@ func (s *Session) reply(r *protocol.Reply) {
 	w := s.wire()
 	frame := w.reply(r)
 	if s.deflate && len(frame) <= maxDeflatedReply {
-		frame = w.framing.deflate(frame, 0, s.server().Compression)
+		frame = w.deflate(frame, 0, s.server().Compression)
 	}
 	if out := s.conn.Outlet(); out.Send(frame) || out.Pending() == 0 { // with nothing pending the connection is gone
 		return
