@@ -183,7 +183,6 @@ func (c *goClient) publish(ctx context.Context, l *Ledger) {
 	}
 }
 
-
 // The published SDKs, unchanged, in both encodings, subscribed and publishing through nginx while two nodes are killed one after the
 // other: nothing that was acknowledged is lost, nothing comes twice, and no one is sent away for what a node could repair.
 func TestPublishedSDKsSurviveKilledNodes(t *testing.T) {
