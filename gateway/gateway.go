@@ -98,6 +98,7 @@ type Stats struct {
 type Gateway struct {
 	guests guests
 	Options
+	named  []string       // Origins without "*"
 	rules  [2]ws.Rules    // of connections without and with permessage-deflate
 	server session.Server // what all sessions share
 	engine engine.Engine
@@ -123,6 +124,7 @@ func New(o Options) *Gateway {
 	g := &Gateway{
 		Options: o, rules: [2]ws.Rules{{MaxMessage: o.MaxMessage}, {MaxMessage: o.MaxMessage, Deflate: true}},
 		server: session.Server{Node: o.Node, Backend: o.Backend, Compression: o.Compression, Policy: o.Policy, Tokens: o.Tokens, Limits: o.Limits}, began: time.Now(),
+		named:   slices.DeleteFunc(slices.Clone(o.Origins), func(origin string) bool { return origin == "*" }),
 		perAddr: map[netip.Addr]int{}, users: map[string]*personal{}, empty: make(chan struct{}),
 	}
 	g.fillCentrifuge()
@@ -275,8 +277,11 @@ func (g *Gateway) admit(r *http.Request) (a admission, err error) {
 	}
 	switch {
 	case a.echo:
+	case a.centrifuge != nil && g.Tokens != nil:
+		a.identity, a.refused = g.shown(r, nil, 0) // the first command may show a token
+		a.subprotocol = a.centrifuge.subprotocol()
 	case a.centrifuge != nil:
-		a.identity, a.refused = g.shown(r, nil, 0)
+		a.identity, a.refused = g.identify(r, nil, 0)
 		a.subprotocol = a.centrifuge.subprotocol()
 	default:
 		a.identity, a.refused = g.identify(r, up.Protocols, inSubprotocol)

@@ -8,6 +8,7 @@ import (
 
 	"barrage/auth"
 	"barrage/proto"
+	"barrage/ws"
 )
 
 // Subprotocol is what a client offers beside a token in a subprotocol, and what is selected then: RFC 6455 wants one of those
@@ -77,6 +78,9 @@ func (g *Gateway) vouched(r *http.Request) (*auth.Identity, *proto.Error) {
 		return nil, proto.ErrUnauthorized.With("the field %s is there %d times; a proxy must replace what it was sent", g.UserHeader, len(users))
 	case len(users) == 0 || users[0] == "":
 		return nil, nil
+	case !ws.OriginAllowed(r.Header.Get("Origin"), r.Host, g.named):
+		// The proxy may know the user by a cookie, which browsers send for pages of any origin.
+		return nil, proto.ErrUnauthorized.With("this origin is let in by *; to act for users that a proxy names it must stand in the setting origins itself")
 	case proto.CheckUser(users[0]) != nil:
 		return nil, proto.ErrUnauthorized.With("the field %s does not hold a user's id", g.UserHeader)
 	default:

@@ -78,7 +78,10 @@ func (g *Gateway) serveStream(t *transport, w http.ResponseWriter, r *http.Reque
 		t.answerOptions(w, cors)
 		return
 	case r.Method == http.MethodHead:
-		if _, err = t.admit(g, r, nil); err == nil {
+		if err = g.pace(g.clientAddr(r)); err == nil {
+			_, err = t.admit(g, r, nil)
+		}
+		if err == nil {
 			t.answerHead(w, cors)
 			return
 		}
@@ -105,8 +108,7 @@ func (g *Gateway) checkStream(t *transport, r *http.Request) (cors http.Header, 
 		}
 		cors["Access-Control-Allow-Origin"] = origins
 		// Cookies only for pages that are named: "*" lets everyone read what everyone may read.
-		named := slices.DeleteFunc(slices.Clone(g.Origins), func(o string) bool { return o == "*" })
-		if ws.OriginAllowed(origins[0], r.Host, named) {
+		if ws.OriginAllowed(origins[0], r.Host, g.named) {
 			cors["Access-Control-Allow-Credentials"] = []string{"true"}
 		}
 	}

@@ -6,6 +6,7 @@ import (
 
 	"barrage/proto"
 	"barrage/session"
+	"barrage/session/centrifuge"
 )
 
 // known is a peer whose connection can be found by its user. Its methods may be called from any goroutine.
@@ -17,6 +18,13 @@ type known interface {
 	// Info describes it.
 	Info() proto.ConnectionInfo
 }
+
+// All that show who they are are found: one that did not fit would be passed over in silence, and its place never be given back.
+var (
+	_ known = (*session.Session)(nil)
+	_ known = (*session.Events)(nil)
+	_ known = (*centrifuge.Session)(nil)
+)
 
 // expiring is a peer that may have shown a token.
 type expiring interface {

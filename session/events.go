@@ -44,10 +44,27 @@ func (e *Events) Init(o Options) {
 // ready or the session ends: the head of the answer. It is called once, before all others.
 func (e *Events) Start(q *proto.JoinQuery, greeting []byte) {
 	e.greeting = &greeting
-	e.conn.Server().Backend.Join(e.channel.Value(), channel.JoinRequest{
+	r := channel.JoinRequest{
 		Start:  channel.Start{Since: q.Since, Epoch: q.Epoch, Last: q.Last},
 		Format: SSE, Outlet: e.conn.Outlet(), Ready: e.ready,
-	})
+	}
+	if (q.Since != nil || q.Last > 0) && !e.mayReadHistory() {
+		r.Start = channel.Start{}
+		r.Ready = func(j channel.Joined) bool { return e.ready(withoutHistory(j)) }
+	}
+	e.conn.Server().Backend.Join(e.channel.Value(), r)
+}
+
+// mayReadHistory says whether the client may be given what was published before.
+func (e *Events) mayReadHistory() bool {
+	policy, id, name := e.conn.Server().Policy, e.identity, e.channel.Value()
+	if policy == nil {
+		return true
+	}
+	if id == nil {
+		id = &anonymous
+	}
+	return policy.Allow(id, auth.Request{Action: auth.History, Channel: name, Subscribed: true}) == nil
 }
 
 // Refuse is Start for a client that must not join: it is greeted and told why.

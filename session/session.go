@@ -92,7 +92,8 @@ type Options struct {
 	Channel string
 	// Format is Raw or JSON.
 	Format int
-	// User is the name under which an anonymous client publishes; one with a user id publishes under that.
+	// User is the name under which a client publishes where there is no authentication; with it clients publish under their user
+	// id, and anonymous ones without a name.
 	User string
 	// Identity is who the client has shown to be; nil without authentication.
 	Identity *auth.Identity
@@ -137,10 +138,18 @@ func (s *Session) Init(o Options) {
 	if o.Identity != nil {
 		s.extra = &extra{}
 		s.extra.adopt(o.Identity, o.Channel)
-		if o.Identity.User != "" {
-			s.user = unique.Make(o.Identity.User)
-		}
+		// Where some have shown who they are, a name that anyone may choose would pass for a user's id.
+		s.user = unique.Make(o.Identity.User)
 	}
+}
+
+// key is an idempotency key as it is stored: every user's are their own, and none is one of the server API, so that nobody can
+// make another's publish look like a repetition. What stands around the user's id can be in no key and no id.
+func (s *Session) key(id string) string {
+	if id == "" {
+		return ""
+	}
+	return "\x01" + s.User() + "\x01" + id
 }
 
 // id is the id of the connection.
@@ -218,11 +227,14 @@ func (s *Session) ready(j channel.Joined) bool {
 }
 
 // readyWithoutHistory is ready for a client that asked for what was published before, and may not read it.
-func (s *Session) readyWithoutHistory(j channel.Joined) bool {
+func (s *Session) readyWithoutHistory(j channel.Joined) bool { return s.ready(withoutHistory(j)) }
+
+// withoutHistory is what a client is told that asked for what was published before, and may not read it.
+func withoutHistory(j channel.Joined) channel.Joined {
 	if !j.Live && j.Err == nil {
 		j.Reset, j.Next, j.Reason = true, j.Offset+1, "reading the history of this channel is not allowed; the stream goes on with the next new message"
 	}
-	return s.ready(j)
+	return j
 }
 
 // welcome is what a client is told when it is joined.
@@ -376,7 +388,7 @@ func (s *Session) command(c proto.Command) {
 
 func (s *Session) publish(c proto.Command) {
 	s.begin(0)
-	p := node.Publication{Channel: s.channel.Value(), Key: c.ID, User: s.user.Value(), Client: s.id(), Data: c.Data, Attributes: s.attributes()}
+	p := node.Publication{Channel: s.channel.Value(), Key: s.key(c.ID), User: s.user.Value(), Client: s.id(), Data: c.Data, Attributes: s.attributes()}
 	s.conn.Server().Backend.Publish(p, func(at node.Published, err *proto.Error) {
 		switch {
 		case err == nil && s.format == JSON:

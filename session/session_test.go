@@ -32,7 +32,7 @@ func TestEachCommandAndItsAnswer(t *testing.T) {
 	c.expect(`{"info":{"id":"i","members":3,"nodes":2}}`)
 
 	c.says(`{"publish":{"data":{"a": [1, 2]},"id":"k"}}`)
-	if p := c.backend.published[0]; p.Channel != "room" || p.Key != "k" || p.User != "ann" || p.Client != "c1" || string(p.Data) != `{"a":[1,2]}` {
+	if p := c.backend.published[0]; p.Channel != "room" || p.Key != "\x01\x01k" || p.User != "ann" || p.Client != "c1" || string(p.Data) != `{"a":[1,2]}` {
 		t.Errorf("a publish goes to its channel with key, user, client and data, not as %+v", p)
 	}
 	c.backend.ack(node.Published{Offset: 8}, nil)

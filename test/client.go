@@ -19,6 +19,8 @@ type Line struct {
 		Node, Client, Channel, Epoch string
 		Offset                       uint64
 		Live                         bool
+		User                         string
+		Expires                      int64
 	}
 	Message *Message
 	Ack     *struct {
@@ -37,6 +39,19 @@ type Line struct {
 	Info *struct {
 		ID             string
 		Members, Nodes int
+		Users          int
+		Exact          bool
+	}
+	Presence *struct {
+		ID             string
+		Members        []Member
+		Clients, Users int
+		Exact, Sampled bool
+	}
+	Join, Leave *Member
+	Refreshed   *struct {
+		ID      string
+		Expires int64
 	}
 	Pong  *struct{ ID string }
 	Reset *struct {
@@ -48,6 +63,8 @@ type Line struct {
 		Message string
 		ID      string
 		Retry   bool
+		// RetryAfter is in milliseconds.
+		RetryAfter int64 `json:"retry_after"`
 	}
 	// Text is the line as it came.
 	Text string `json:"-"`
@@ -58,7 +75,17 @@ type Message struct {
 	Offset       uint64
 	Time         int64
 	User, Client string
+	Info         json.RawMessage
+	ChanInfo     json.RawMessage `json:"chan_info"`
+	Tags         map[string]string
 	Data         json.RawMessage
+}
+
+// Member is a member of a channel as /ws shows it.
+type Member struct {
+	User, Client string
+	Info         json.RawMessage
+	ChanInfo     json.RawMessage `json:"chan_info"`
 }
 
 // Client is a WebSocket connection for tests, one goroutine at a time except that Send and Next may run side by side. It

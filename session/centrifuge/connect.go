@@ -57,7 +57,11 @@ func (s *Session) identify(token string) (*auth.Identity, *proto.Error) {
 	case server.Tokens == nil, token == "" && who != nil:
 		return who, nil
 	case token != "":
-		return server.Tokens.Connection(token)
+		shown, err := server.Tokens.Connection(token)
+		if err == nil && who != nil && shown.User != who.User {
+			return nil, proto.ErrUnauthorized.With("the token is of another user than the handshake")
+		}
+		return shown, err
 	case server.Anonymous:
 		return nil, nil
 	}
@@ -94,7 +98,7 @@ func (s *Session) arrive(id uint32, known map[string]*protocol.SubscribeRequest)
 			s.End(proto.CloseChannels)
 			return
 		}
-		h := hintsOf(known[name])
+		h := s.hints(name, known[name])
 		h.reject = false
 		a.subs = append(a.subs, arriving{sub: sub, hints: h})
 	}

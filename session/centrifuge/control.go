@@ -11,8 +11,9 @@ import (
 	"barrage/proto"
 )
 
-// Control does what the server API asks of the connection. Whether it is meant is for the caller to know.
-func (s *Session) Control(c proto.Control) {
+// Control does what the server API asks of the connection, if it concerns it, and reports whether it did. Whether the connection is
+// meant is for the caller to know.
+func (s *Session) Control(c proto.Control) (concerned bool) {
 	switch c.Kind {
 	case proto.ControlDisconnect:
 		closing := proto.CloseForced
@@ -20,19 +21,22 @@ func (s *Session) Control(c proto.Control) {
 			closing = proto.Close{Code: c.Code, Reason: c.Reason}
 		}
 		s.End(closing)
+		return true
 	case proto.ControlUnsubscribe:
 		why := serverUnsubscribe
 		if c.Code != 0 {
 			why = parting{uint32(c.Code), c.Reason}
 		}
 		for _, name := range s.named(c.Channel) {
-			s.part(name, why)
+			concerned = s.part(name, why) || concerned
 		}
+		return concerned
 	case proto.ControlSubscribe:
-		s.subscribeByServer(c)
+		return s.subscribeByServer(c)
 	case proto.ControlRefresh:
-		s.refreshByServer(c)
+		return s.refreshByServer(c)
 	}
+	return false
 }
 
 // named are the channels that a name stands for: an empty one for all.
@@ -48,18 +52,18 @@ func (s *Session) named(channel string) (names []string) {
 	return names
 }
 
-// part unsubscribes the client and tells it why.
-func (s *Session) part(name string, why parting) {
-	s.drop(name, func() { s.reply(unsubscribed(name, why)) })
+// part unsubscribes the client and tells it why; false when it was not subscribed.
+func (s *Session) part(name string, why parting) bool {
+	return s.drop(name, func() { s.reply(unsubscribed(name, why)) })
 }
 
-// subscribeByServer subscribes the client to a channel, unless it is already, or is not connected.
-func (s *Session) subscribeByServer(c proto.Control) {
+// subscribeByServer subscribes the client to a channel, unless it is already; false when it is not connected or may have no more.
+func (s *Session) subscribeByServer(c proto.Control) bool {
 	s.mu.Lock()
 	ready := s.state == connected
 	s.mu.Unlock()
 	if !ready || proto.CheckChannel(c.Channel) != nil {
-		return
+		return false
 	}
 	terms := auth.Subscription{Info: c.Info, Data: c.Data}
 	if c.Expires > 0 {
@@ -67,7 +71,7 @@ func (s *Session) subscribeByServer(c proto.Control) {
 	}
 	sub, err := s.add(c.Channel, terms, s.server().announces(c.Channel), true)
 	if err != nil {
-		return
+		return err.Code == proto.ErrSubscribed.Code
 	}
 	s.backend().Join(c.Channel, channel.JoinRequest{
 		Start: channel.Start{Since: c.Since, Epoch: c.Epoch, Ahead: true}, Format: s.codec(), Outlet: s.conn.Outlet(),
@@ -92,18 +96,19 @@ func (s *Session) subscribeByServer(c proto.Control) {
 		},
 		Placed: func(m *fanout.Member) { s.placed(sub, m) },
 	})
+	return true
 }
 
-// refreshByServer moves the end of the connection.
-func (s *Session) refreshByServer(c proto.Control) {
+// refreshByServer moves the end of the connection; false when it is not connected.
+func (s *Session) refreshByServer(c proto.Control) bool {
 	if c.Expired {
 		s.End(proto.CloseExpired)
-		return
+		return true
 	}
 	s.mu.Lock()
 	if s.state != connected { // nobody yet: the identity is what connect will find
 		s.mu.Unlock()
-		return
+		return false
 	}
 	who := *s.whoLocked()
 	who.Expires = time.Time{}
@@ -116,4 +121,5 @@ func (s *Session) refreshByServer(c proto.Control) {
 	push := &protocol.Refresh{}
 	push.Expires, push.Ttl = s.server().ttl(who.Expires)
 	s.reply(&protocol.Reply{Push: &protocol.Push{Refresh: push}})
+	return true
 }

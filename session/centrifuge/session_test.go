@@ -358,7 +358,9 @@ func TestControl(t *testing.T) {
 	s := open(t, Server{}, JSON).connect()
 	s.Control(proto.Control{Kind: proto.ControlSubscribe, Channel: "a", Data: json.RawMessage(`1`)})
 	s.expect(`{"push":{"channel":"a","subscribe":{"recoverable":true,"epoch":"e","offset":7,"positioned":true,"data":1}}}`)
-	s.Control(proto.Control{Kind: proto.ControlSubscribe, Channel: "a"})
+	if !s.Control(proto.Control{Kind: proto.ControlSubscribe, Channel: "a"}) || s.Control(proto.Control{Kind: proto.ControlUnsubscribe, Channel: "other"}) {
+		t.Error("the connection says whether it is concerned: by a channel that it has, and not by another")
+	}
 	s.expect()
 	since := proto.Offset(6)
 	s.Control(proto.Control{Kind: proto.ControlSubscribe, Channel: "b", Since: &since, Epoch: "e"})

@@ -149,6 +149,7 @@ const flagRejectUnrecovered = 1 << 1
 // hints are what a client says of its position.
 type hints struct {
 	recover, reject bool
+	blind           bool // it may not read what was published before
 	offset          proto.Offset
 	epoch           proto.Epoch
 }
@@ -163,8 +164,15 @@ func hintsOf(r *protocol.SubscribeRequest) hints {
 	}
 }
 
+// hints are what a client says of its position in a channel, as far as it may read what was published before.
+func (s *Session) hints(name string, r *protocol.SubscribeRequest) hints {
+	h := hintsOf(r)
+	h.blind = h.recover && s.server().allow(s.who(), auth.Request{Action: auth.History, Channel: name, Subscribed: true}) != nil
+	return h
+}
+
 func (h *hints) start() channel.Start {
-	if !h.recover {
+	if !h.recover || h.blind {
 		return channel.Start{}
 	}
 	since := h.offset
@@ -187,7 +195,7 @@ func (s *Session) subscribe(id uint32, r *protocol.SubscribeRequest) {
 		return
 	}
 	s.begin(0)
-	h := hintsOf(r)
+	h := s.hints(r.Channel, r)
 	s.backend().Join(r.Channel, channel.JoinRequest{
 		Start: h.start(), Format: s.codec(), Outlet: s.conn.Outlet(),
 		Ready:  func(j channel.Joined) bool { return s.answer(sub, id, h, j) },
@@ -268,7 +276,7 @@ func (s *Session) result(sub *subscription, h hints, j channel.Joined) *protocol
 
 // recovered says whether all that the client missed follows.
 func (h *hints) recovered(j channel.Joined) bool {
-	return h.recover && !j.Reset && !j.Live && j.Next == h.offset+1
+	return h.recover && !j.Reset && !j.Live && j.Next == h.offset+1 && h.epoch.Matches(j.Epoch)
 }
 
 // placed takes what to leave by. It is called with the channel locked.
