@@ -248,7 +248,9 @@ export class Barrage {
     const { token } = this.#options;
     this.#detach();
     this.#listen();
+    const life = this.#life;
     this.#state('connecting');
+    if (life !== this.#life) return this; // a listener decided otherwise
     this.#after('welcome', WELCOME_TIMEOUT, () => this.#closed(1006, 'no welcome'));
     if (this.#expires && this.#now() > this.#expires) this.#token = '';
     this.#reused = this.#token !== '';
@@ -338,9 +340,13 @@ export class Barrage {
     return this.#options.setTimeout?.(f, ms);
   }
 
+  // emit calls the listeners. Any of them may call connect() or close(): who emits compares the life before and after.
   /** @param {keyof Events} type @param {any} detail */
   #emit(type, detail) {
+    const life = this.#life;
     for (const listener of this.#listeners.get(type) ?? []) {
+      // What a listener ended is no news for the others, who heard of the newer state already.
+      if (life !== this.#life && (type === 'state' || type === 'welcome')) return;
       try {
         listener(detail);
       } catch (error) {
@@ -580,16 +586,21 @@ export class Barrage {
       if (call.sent) continue;
       if (free-- <= 0) break;
       call.sent = true;
-      this.#send(call.line);
+      if (!this.#send(call.line)) {
+        call.sent = false;
+        break;
+      }
     }
   }
 
+  // send is false when the socket takes nothing: it is about to close, and its close event brings us back.
   /** @param {string} line */
   #send(line) {
     try {
-      this.#socket?.send(line);
+      this.#socket.send(line);
+      return true;
     } catch {
-      // A socket that is about to close; its close event brings us back.
+      return false;
     }
   }
 
@@ -608,7 +619,11 @@ export class Barrage {
       const messages = batch;
       batch = [];
       this.#emit('messages', messages);
-      for (const message of messages) if (this.#phase !== 'closed') this.#emit('message', message);
+      for (const message of messages) {
+        if (this.#phase === 'closed') return; // the position stays at what was handed on
+        this.#offset = message.offset ?? this.#offset;
+        this.#emit('message', message);
+      }
     };
     for (const text of String(frame).split('\n')) {
       const line = parse(text);
@@ -616,9 +631,9 @@ export class Barrage {
         if (this.#accept(line.message, flush)) batch.push(line.message);
       } else if (line) {
         flush();
-        this.#handle(line);
+        if (socket === this.#socket) this.#handle(line);
       }
-      if (socket !== this.#socket) break; // this line ended the connection
+      if (socket !== this.#socket) break; // this line, or a listener, ended the connection
     }
     flush();
   }
@@ -630,14 +645,17 @@ export class Barrage {
     const at = this.#offset;
     if (at !== null && offset <= at) return false;
     if (at !== null && offset !== at + 1 && this.#options.echo !== false) {
+      const life = this.#life;
+      flush();
+      if (life !== this.#life) return false;
       if (this.#gapAt !== at) {
         this.#gapAt = at;
         this.#closed(1006, 'messages were missed');
         return false;
       }
       // The same gap again: the server cannot fill it. Say so and go on.
-      flush();
-      this.#emit('reset', { epoch: this.#epoch, offset: offset - 1, reason: 'messages were missed' });
+      this.#reset({ epoch: this.#epoch, offset: offset - 1, reason: 'messages were missed' });
+      if (life !== this.#life) return false; // the next connection brings it
     }
     this.#offset = offset;
     return true;
@@ -663,9 +681,11 @@ export class Barrage {
   /** @param {Welcome} welcome */
   #welcomed(welcome) {
     const { epoch = '', offset = 0, live } = welcome;
+    const life = this.#life;
     this.#cancel('welcome');
     const lost = !live && this.#offset !== null && this.#epoch !== '' && this.#epoch !== epoch;
     if (lost) this.#reset({ epoch, offset, reason: 'the epoch changed' });
+    if (life !== this.#life) return;
     this.#epoch = epoch;
     if (!live && this.#offset === null && (!this.#options.last || offset === 0)) this.#offset = offset;
     this.#window = WINDOW;
@@ -676,7 +696,7 @@ export class Barrage {
     this.#plan(welcome.expires);
     this.#watch();
     this.#state('live');
-    this.#emit('welcome', welcome);
+    if (life === this.#life) this.#emit('welcome', welcome);
     this.#flush();
   }
 
