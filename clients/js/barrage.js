@@ -403,6 +403,7 @@ export class Barrage {
       const token = await get();
       if (life !== this.#life) return;
       this.#token = token ?? '';
+      this.#expires = 0; // the welcome says it
       this.#open(this.#token);
     } catch (error) {
       if (life !== this.#life) return;
@@ -513,9 +514,10 @@ export class Barrage {
 
   /** @param {number} [expires] */
   #plan(expires = 0) {
-    this.#expires = expires * 1000;
+    const left = expires * 1000 - this.#now();
+    // The server took it just now: a clock that takes it for expired is wrong, and no judge of when it ends.
+    this.#expires = left > 0 ? expires * 1000 : 0;
     if (!expires || typeof this.#options.token !== 'function') return;
-    const left = this.#expires - this.#now();
     const delay = left > 0 ? Math.max(1000, left * (0.75 + this.#random() * 0.15)) : CLOCK_IS_WRONG;
     this.#after('renew', Math.min(delay, MAX_TIMER), () => this.#renew());
   }
@@ -528,6 +530,7 @@ export class Barrage {
       if (life !== this.#life) return;
       const { expires } = await this.#call('refresh', { token });
       this.#token = token;
+      this.#expires = 0; // that was the old one's
       if (life === this.#life) this.#plan(expires);
     } catch (error) {
       if (life !== this.#life) return;
