@@ -84,7 +84,7 @@ const BAD_TOKEN = 3500;
  *
  * @typedef {object} State
  * @property {Phase} phase
- * @property {number} [at] waiting: when the next attempt comes, in milliseconds of the clock
+ * @property {number} [at] waiting: when the next attempt comes, in Unix milliseconds
  * @property {number} [code] waiting, ended: the close code
  * @property {string} [reason]
  *
@@ -112,7 +112,8 @@ const BAD_TOKEN = 3500;
  * @property {any} [WebSocket] a constructor, where there is no global one
  * @property {(f: () => void, ms: number) => any} [setTimeout]
  * @property {(id: any) => void} [clearTimeout]
- * @property {() => number} [now] Unix milliseconds
+ * @property {() => number} [now] Unix milliseconds, for the ends of tokens and what is told
+ * @property {() => number} [elapsed] milliseconds of a clock that nobody sets, for how long something took
  * @property {() => number} [random] 0 up to 1
  */
 
@@ -180,7 +181,8 @@ export class Barrage {
   #epoch = '';
   /** @type {number | null} */ #gapAt = null; // position at which a gap already made us reconnect once
   #attempt = 0;
-  #heard = 0; // when the last frame came
+  #heard = 0; // when the last frame came, as everything that lasts by the clock that nobody sets
+  #heardAt = 0; // the same by the other clock, which goes on while a machine sleeps
   #frames = 0;
   /** @type {Map<string, any>} */ #timers = new Map(); // of this life, by name; a name has at most one timer
   /** @type {Map<string, Call>} */ #calls = new Map(); // what has no answer yet, by id, in order
@@ -204,6 +206,7 @@ export class Barrage {
       setTimeout: (f, ms) => globalThis.setTimeout(f, ms),
       clearTimeout: (id) => globalThis.clearTimeout(id),
       now: Date.now,
+      elapsed: () => performance.now(),
       random: Math.random,
       ...options,
     };
@@ -269,8 +272,9 @@ export class Barrage {
 
   /** Called by itself when the network came back or the page is looked at again: makes sure of the connection. */
   wake() {
+    const silent = Math.max(this.#elapsed() - this.#heard, this.#now() - this.#heardAt);
     if (this.#phase === 'waiting') this.connect();
-    else if (this.#phase === 'live' && this.#now() - this.#heard > PONG_TIMEOUT) this.#probe(WAKE_PONG_TIMEOUT);
+    else if (this.#phase === 'live' && silent > PONG_TIMEOUT) this.#probe(WAKE_PONG_TIMEOUT);
   }
 
   /**
@@ -329,6 +333,10 @@ export class Barrage {
 
   #now() {
     return /** @type {() => number} */ (this.#options.now)();
+  }
+
+  #elapsed() {
+    return /** @type {() => number} */ (this.#options.elapsed)();
   }
 
   #random() {
@@ -428,7 +436,7 @@ export class Barrage {
       return;
     }
     this.#socket = socket;
-    this.#heard = this.#now();
+    this.#hear();
     socket.onmessage = (/** @type {any} */ event) => {
       if (socket === this.#socket) this.#receive(event.data);
     };
@@ -493,9 +501,14 @@ export class Barrage {
     this.#state('waiting', { at: this.#now() + delay, code, reason });
   }
 
+  #hear() {
+    this.#heard = this.#elapsed();
+    this.#heardAt = this.#now();
+  }
+
   // watch looks after a silent connection: when nothing came for long, a ping must be answered.
   #watch() {
-    const idle = this.#now() - this.#heard;
+    const idle = this.#elapsed() - this.#heard;
     if (idle >= IDLE_LIMIT) this.#probe(PONG_TIMEOUT);
     else this.#after('watch', IDLE_LIMIT - idle, () => this.#watch());
   }
@@ -612,7 +625,7 @@ export class Barrage {
   // receive handles one frame: its messages are handed on together, in their place among the other lines.
   /** @param {any} frame */
   #receive(frame) {
-    this.#heard = this.#now();
+    this.#hear();
     this.#frames++;
     const socket = this.#socket;
     /** @type {Message[]} */
@@ -721,8 +734,9 @@ export class Barrage {
       call.sent = false;
       this.#window = 1;
       const pause = after !== undefined ? after * (1 + this.#random() / 4) : MIN_DELAY + backoff(call.refusals - 1, () => this.#random());
-      this.#rest = Math.max(this.#rest, this.#now() + pause);
-      this.#after('hold', this.#rest - this.#now(), () => this.#flush());
+      const now = this.#elapsed();
+      this.#rest = Math.max(this.#rest, now + pause);
+      this.#after('hold', this.#rest - now, () => this.#flush());
     } else {
       this.#settle(id)?.reject(failed);
       this.#flush();

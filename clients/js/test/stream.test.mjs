@@ -148,14 +148,14 @@ test('attempts that fail wait longer each time; a connection that lasts starts o
   const pauses = [];
   for (let i = 0; i < 4; i++) {
     w.socket.die();
-    pauses.push(w.timers[0].at - w.now);
+    pauses.push(w.due());
     w.pass(pauses.at(-1));
   }
   assert.deepEqual(pauses, [500, 1000, 2000, 4000]);
   w.socket.welcome(0);
   w.pass(6_000);
   w.socket.die();
-  assert.equal(w.timers[0].at - w.now, 500);
+  assert.equal(w.due(), 500);
 });
 
 test('a silent server is asked, and left when it does not answer', () => {
@@ -168,6 +168,51 @@ test('a silent server is asked, and left when it does not answer', () => {
   w.pass(35_000);
   w.pass(10_000);
   assert.equal(w.client.phase === 'live', false, 'the second ping was not answered');
+});
+
+test('a clock that is set does not change what lasts', () => {
+  for (const step of [-3_600_000, 3_600_000]) {
+    const w = opened();
+    w.pass(30_000);
+    w.socket.say(message(11));
+    w.now += step;
+    w.pass(34_999);
+    assert.deepEqual(w.socket.sent, [], `set by ${step} ms: nobody is asked before 35 s of silence`);
+    w.pass(1);
+    assert.deepEqual(w.socket.sent, [{ ping: {} }], `set by ${step} ms: the silent server is asked`);
+    w.socket.say({ pong: {} });
+    w.publish('k', 'x');
+    const slow = (after) => ({ error: { code: 111, message: 'slow', id: 'k', retry: true, retry_after: after } });
+    w.socket.say(slow(2_000));
+    w.now += step;
+    w.socket.say(slow(100));
+    w.pass(1_999);
+    assert.equal(w.socket.asked('publish').length, 1, `set by ${step} ms: not before the server's time`);
+    w.pass(501);
+    assert.equal(w.socket.asked('publish').length, 2, `set by ${step} ms: nor long after it`);
+  }
+});
+
+test('time and chance come from the options alone', () => {
+  const real = { now: Date.now, elapsed: performance.now, setTimeout, clearTimeout, random: Math.random };
+  const never = () => {
+    throw new Error('this is not of the options');
+  };
+  try {
+    Date.now = performance.now = Math.random = globalThis.setTimeout = globalThis.clearTimeout = never;
+    const w = opened();
+    w.publish('k', 'x');
+    w.socket.say({ error: { code: 120, message: 'storage', id: 'k', retry: true } });
+    w.pass(60_000);
+    w.client.wake();
+    w.client.connect();
+    w.client.close();
+  } finally {
+    Object.assign(globalThis, { setTimeout: real.setTimeout, clearTimeout: real.clearTimeout });
+    Date.now = real.now;
+    performance.now = real.elapsed;
+    Math.random = real.random;
+  }
 });
 
 test('a connection that gets no welcome is given up', () => {
@@ -208,7 +253,7 @@ test('the page tells it: the network is back, or gone, and a sleeping tab is loo
     heard.dispatchEvent(new Event('online'));
     assert.equal(w.sockets.length, 2);
     w.socket.welcome(10);
-    w.now += 3_600_000; // asleep
+    w.now += 3_600_000; // asleep: the other clock stood still
     document.dispatchEvent(new Event('visibilitychange'));
     assert.deepEqual(w.socket.sent, [{ ping: {} }]);
     w.client.close();
