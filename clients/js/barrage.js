@@ -191,7 +191,7 @@ export class Barrage {
   #token = ''; // the last one of the function
   #expires = 0; // when it ends, by this clock; 0 when that is not known
   #reused = false; // the token of this connection served an earlier one
-  /** @type {(() => void) | null} */ #deaf = null; // ends listening to the page
+  /** @type {(() => void) | null} */ #deaf = null; // ends listening to the page; null while it does not
 
   /**
    * @param {string | string[]} url the cluster, like wss://example.com; each attempt takes the next of several
@@ -265,8 +265,6 @@ export class Barrage {
 
   /** Ends it. What was not acknowledged fails with the code `closed`; it may have been stored. */
   close() {
-    this.#deaf?.();
-    this.#deaf = null;
     this.#end('closed', {}, 'the client was closed');
   }
 
@@ -477,6 +475,8 @@ export class Barrage {
   /** @param {'ended' | 'closed'} phase @param {Partial<State>} more @param {string} reason */
   #end(phase, more, reason) {
     this.#detach();
+    this.#deaf?.(); // so that the page does not keep hold of it
+    this.#deaf = null;
     this.#phase = phase;
     for (const id of [...this.#calls.keys()]) this.#settle(id)?.reject(new BarrageError(phase, reason));
     this.#state(phase, more);

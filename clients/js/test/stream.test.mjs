@@ -233,15 +233,26 @@ test('waking reconnects at once, or asks a connection that was silent for a whil
   assert.equal(w.sockets.length, 2);
 });
 
-test('the page tells it: the network is back, or gone, and a sleeping tab is looked at', () => {
-  const heard = new EventTarget();
-  const document = Object.assign(new EventTarget(), { hidden: true });
-  Object.assign(globalThis, {
-    document,
-    addEventListener: heard.addEventListener.bind(heard),
-    removeEventListener: heard.removeEventListener.bind(heard),
-  });
+// onPage calls f with the page that a browser would have: its window, its document, and how many listeners both have.
+function onPage(f) {
+  const page = { window: new EventTarget(), document: Object.assign(new EventTarget(), { hidden: false }), listeners: 0 };
+  for (const target of [page.window, page.document]) {
+    const { addEventListener: add, removeEventListener: remove } = target;
+    target.addEventListener = (...args) => (page.listeners++, add.apply(target, args));
+    target.removeEventListener = (...args) => (page.listeners--, remove.apply(target, args));
+  }
+  const { addEventListener, removeEventListener } = page.window;
+  Object.assign(globalThis, { document: page.document, addEventListener, removeEventListener });
   try {
+    f(page);
+  } finally {
+    for (const name of ['document', 'addEventListener', 'removeEventListener']) delete globalThis[name];
+  }
+}
+
+test('the page tells it: the network is back, or gone, and a sleeping tab is looked at', () => {
+  onPage(({ window: heard, document }) => {
+    document.hidden = true;
     const w = opened({ random: () => 1 });
     heard.dispatchEvent(new Event('offline'));
     assert.deepEqual(w.socket.sent, [{ ping: {} }], 'a network that went away is noticed soon');
@@ -259,9 +270,31 @@ test('the page tells it: the network is back, or gone, and a sleeping tab is loo
     w.client.close();
     heard.dispatchEvent(new Event('online'));
     assert.equal(w.sockets.length, 2, 'a closed client listens to nobody');
-  } finally {
-    for (const name of ['document', 'addEventListener', 'removeEventListener']) delete globalThis[name];
-  }
+  });
+});
+
+test('a client that ended is not kept by the page; connecting again listens again', () => {
+  onPage((page) => {
+    const w = opened();
+    assert.equal(page.listeners, 3);
+    w.socket.die();
+    w.client.connect();
+    assert.equal(page.listeners, 3, 'a reconnect does not listen twice');
+    w.socket.die(3500);
+    assert.equal(w.client.phase, 'ended');
+    assert.equal(page.listeners, 0, 'an ended client listens to nobody');
+    w.client.connect();
+    w.socket.die();
+    page.window.dispatchEvent(new Event('online'));
+    assert.equal(w.client.phase, 'connecting', 'one that was connected again listens');
+    w.client.close();
+    assert.equal(page.listeners, 0);
+  });
+  onPage((page) => {
+    const w = world({ WebSocket: class { constructor() { throw new SyntaxError('bad protocol'); } } });
+    w.client.connect();
+    assert.equal(page.listeners, 0, 'one that no socket takes listens to nobody');
+  });
 });
 
 test('a reset moves the position, says so, and the stream goes on after it', () => {
