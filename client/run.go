@@ -35,7 +35,7 @@ const (
 )
 
 // Run connects and calls handle for every event, one after the other, until ctx ends or coming back is pointless. handle
-// may be nil. It must not call methods that wait for answers of the server, because nothing is read meanwhile.
+// may be nil; once it has ended ctx it is not called again. It must not call methods that wait for answers of the server, because nothing is read meanwhile.
 //
 // It returns the cause of ctx's end, a proto.Close or *RefusedError of the server that forbids coming back, or an error
 // that matches ErrUnreachable.
@@ -200,6 +200,9 @@ func (s *session) read() error {
 		if err == nil {
 			s.alive()
 			for line := range proto.SplitLines(buf.Bytes()) {
+				if s.ctx.Err() != nil {
+					break // Run's caller is done; the position stays at what was handed over
+				}
 				s.line(line)
 			}
 		}
@@ -288,6 +291,12 @@ func (s *session) message(m *proto.Message) {
 		s.stats.missing.Add(int64(missing))
 		s.log.Warn("messages are missing", "from", m.Offset-missing, "to", m.Offset-1)
 		s.handle(Event{Gap: &Gap{From: m.Offset - missing, To: m.Offset - 1}})
+		if s.ctx.Err() != nil {
+			s.mu.Lock()
+			s.position.at.Offset = m.Offset - 1 // the message was not handed over
+			s.mu.Unlock()
+			return
+		}
 	}
 	s.stats.messages.Add(1)
 	s.handle(Event{Message: m})
@@ -305,6 +314,9 @@ func (s *session) welcome(w *proto.Welcome) {
 	if lost {
 		s.stats.resets.Add(1)
 		s.handle(Event{Reset: &proto.Reset{Epoch: w.Epoch, Offset: w.Offset, Reason: "the epoch changed"}})
+	}
+	if s.ctx.Err() != nil {
+		return
 	}
 	s.log.Debug("joined", "node", w.Node, "client", w.Client, "epoch", w.Epoch, "offset", w.Offset)
 	s.handle(Event{Welcome: w})

@@ -14,7 +14,7 @@ import (
 // token is what the client shows to say who it is.
 type token struct {
 	text string
-	// expires is when it ends; zero when that is not known.
+	// expires is when it ends by this machine's clock; zero when that is not known, or when the clock cannot be right.
 	expires time.Time
 	// reused says that the token of this connection served an earlier one.
 	reused bool
@@ -81,7 +81,7 @@ func (s *session) keepToken(expires int64) {
 		return
 	}
 	s.mu.Lock()
-	s.token.expires = expiry(expires)
+	s.token.expires = ahead(expires)
 	s.mu.Unlock()
 	if expires == 0 {
 		return
@@ -111,6 +111,15 @@ func expiry(unix int64) time.Time {
 	return time.Unix(unix, 0)
 }
 
+// ahead is when a token ends that the server took just now; zero for never, and when this machine's clock takes it for expired:
+// that clock is wrong, and must not have each reconnect ask for another token.
+func ahead(unix int64) time.Time {
+	if at := expiry(unix); time.Now().Before(at) {
+		return at
+	}
+	return time.Time{}
+}
+
 // renewIn is the pause before a token that is valid for left is renewed; chance, 0 to 1, spreads clients out.
 func renewIn(left time.Duration, chance float64) time.Duration {
 	if left <= 0 {
@@ -137,7 +146,7 @@ func (s *session) renew() (expires int64, err error) {
 		return 0, a.err
 	}
 	s.mu.Lock()
-	s.token.text, s.token.expires = text, expiry(a.refreshed.Expires)
+	s.token.text, s.token.expires = text, ahead(a.refreshed.Expires)
 	s.mu.Unlock()
 	return a.refreshed.Expires, nil
 }

@@ -69,7 +69,7 @@ export function newId(): string;
  *
  * @typedef {object} State
  * @property {Phase} phase
- * @property {number} [at] waiting: when the next attempt comes, in milliseconds of the clock
+ * @property {number} [at] waiting: when the next attempt comes, in Unix milliseconds
  * @property {number} [code] waiting, ended: the close code
  * @property {string} [reason]
  *
@@ -97,7 +97,8 @@ export function newId(): string;
  * @property {any} [WebSocket] a constructor, where there is no global one
  * @property {(f: () => void, ms: number) => any} [setTimeout]
  * @property {(id: any) => void} [clearTimeout]
- * @property {() => number} [now] Unix milliseconds
+ * @property {() => number} [now] Unix milliseconds, for the ends of tokens and what is told
+ * @property {() => number} [elapsed] milliseconds of a clock that nobody sets, for how long something took
  * @property {() => number} [random] 0 up to 1
  */
 /**
@@ -339,7 +340,7 @@ export type Page = {
 export type State = {
     phase: Phase;
     /**
-     * waiting: when the next attempt comes, in milliseconds of the clock
+     * waiting: when the next attempt comes, in Unix milliseconds
      */
     at?: number | undefined;
     /**
@@ -412,9 +413,13 @@ export type Options = {
     setTimeout?: ((f: () => void, ms: number) => any) | undefined;
     clearTimeout?: ((id: any) => void) | undefined;
     /**
-     * Unix milliseconds
+     * Unix milliseconds, for the ends of tokens and what is told
      */
     now?: (() => number) | undefined;
+    /**
+     * milliseconds of a clock that nobody sets, for how long something took
+     */
+    elapsed?: (() => number) | undefined;
     /**
      * 0 up to 1
      */

@@ -84,7 +84,7 @@ const BAD_TOKEN = 3500;
  *
  * @typedef {object} State
  * @property {Phase} phase
- * @property {number} [at] waiting: when the next attempt comes, in milliseconds of the clock
+ * @property {number} [at] waiting: when the next attempt comes, in Unix milliseconds
  * @property {number} [code] waiting, ended: the close code
  * @property {string} [reason]
  *
@@ -112,7 +112,8 @@ const BAD_TOKEN = 3500;
  * @property {any} [WebSocket] a constructor, where there is no global one
  * @property {(f: () => void, ms: number) => any} [setTimeout]
  * @property {(id: any) => void} [clearTimeout]
- * @property {() => number} [now] Unix milliseconds
+ * @property {() => number} [now] Unix milliseconds, for the ends of tokens and what is told
+ * @property {() => number} [elapsed] milliseconds of a clock that nobody sets, for how long something took
  * @property {() => number} [random] 0 up to 1
  */
 
@@ -180,7 +181,8 @@ export class Barrage {
   #epoch = '';
   /** @type {number | null} */ #gapAt = null; // position at which a gap already made us reconnect once
   #attempt = 0;
-  #heard = 0; // when the last frame came
+  #heard = 0; // when the last frame came, as everything that lasts by the clock that nobody sets
+  #heardAt = 0; // the same by the other clock, which goes on while a machine sleeps
   #frames = 0;
   /** @type {Map<string, any>} */ #timers = new Map(); // of this life, by name; a name has at most one timer
   /** @type {Map<string, Call>} */ #calls = new Map(); // what has no answer yet, by id, in order
@@ -189,7 +191,7 @@ export class Barrage {
   #token = ''; // the last one of the function
   #expires = 0; // when it ends, by this clock; 0 when that is not known
   #reused = false; // the token of this connection served an earlier one
-  /** @type {(() => void) | null} */ #deaf = null; // ends listening to the page
+  /** @type {(() => void) | null} */ #deaf = null; // ends listening to the page; null while it does not
 
   /**
    * @param {string | string[]} url the cluster, like wss://example.com; each attempt takes the next of several
@@ -204,6 +206,7 @@ export class Barrage {
       setTimeout: (f, ms) => globalThis.setTimeout(f, ms),
       clearTimeout: (id) => globalThis.clearTimeout(id),
       now: Date.now,
+      elapsed: () => performance.now(),
       random: Math.random,
       ...options,
     };
@@ -248,7 +251,9 @@ export class Barrage {
     const { token } = this.#options;
     this.#detach();
     this.#listen();
+    const life = this.#life;
     this.#state('connecting');
+    if (life !== this.#life) return this; // a listener decided otherwise
     this.#after('welcome', WELCOME_TIMEOUT, () => this.#closed(1006, 'no welcome'));
     if (this.#expires && this.#now() > this.#expires) this.#token = '';
     this.#reused = this.#token !== '';
@@ -260,15 +265,14 @@ export class Barrage {
 
   /** Ends it. What was not acknowledged fails with the code `closed`; it may have been stored. */
   close() {
-    this.#deaf?.();
-    this.#deaf = null;
     this.#end('closed', {}, 'the client was closed');
   }
 
   /** Called by itself when the network came back or the page is looked at again: makes sure of the connection. */
   wake() {
+    const silent = Math.max(this.#elapsed() - this.#heard, this.#now() - this.#heardAt);
     if (this.#phase === 'waiting') this.connect();
-    else if (this.#phase === 'live' && this.#now() - this.#heard > PONG_TIMEOUT) this.#probe(WAKE_PONG_TIMEOUT);
+    else if (this.#phase === 'live' && silent > PONG_TIMEOUT) this.#probe(WAKE_PONG_TIMEOUT);
   }
 
   /**
@@ -329,6 +333,10 @@ export class Barrage {
     return /** @type {() => number} */ (this.#options.now)();
   }
 
+  #elapsed() {
+    return /** @type {() => number} */ (this.#options.elapsed)();
+  }
+
   #random() {
     return /** @type {() => number} */ (this.#options.random)();
   }
@@ -338,9 +346,13 @@ export class Barrage {
     return this.#options.setTimeout?.(f, ms);
   }
 
+  // emit calls the listeners. Any of them may call connect() or close(): who emits compares the life before and after.
   /** @param {keyof Events} type @param {any} detail */
   #emit(type, detail) {
+    const life = this.#life;
     for (const listener of this.#listeners.get(type) ?? []) {
+      // What a listener ended is no news for the others, who heard of the newer state already.
+      if (life !== this.#life && (type === 'state' || type === 'welcome')) return;
       try {
         listener(detail);
       } catch (error) {
@@ -397,6 +409,7 @@ export class Barrage {
       const token = await get();
       if (life !== this.#life) return;
       this.#token = token ?? '';
+      this.#expires = 0; // the welcome says it
       this.#open(this.#token);
     } catch (error) {
       if (life !== this.#life) return;
@@ -421,7 +434,7 @@ export class Barrage {
       return;
     }
     this.#socket = socket;
-    this.#heard = this.#now();
+    this.#hear();
     socket.onmessage = (/** @type {any} */ event) => {
       if (socket === this.#socket) this.#receive(event.data);
     };
@@ -462,6 +475,8 @@ export class Barrage {
   /** @param {'ended' | 'closed'} phase @param {Partial<State>} more @param {string} reason */
   #end(phase, more, reason) {
     this.#detach();
+    this.#deaf?.(); // so that the page does not keep hold of it
+    this.#deaf = null;
     this.#phase = phase;
     for (const id of [...this.#calls.keys()]) this.#settle(id)?.reject(new BarrageError(phase, reason));
     this.#state(phase, more);
@@ -486,9 +501,14 @@ export class Barrage {
     this.#state('waiting', { at: this.#now() + delay, code, reason });
   }
 
+  #hear() {
+    this.#heard = this.#elapsed();
+    this.#heardAt = this.#now();
+  }
+
   // watch looks after a silent connection: when nothing came for long, a ping must be answered.
   #watch() {
-    const idle = this.#now() - this.#heard;
+    const idle = this.#elapsed() - this.#heard;
     if (idle >= IDLE_LIMIT) this.#probe(PONG_TIMEOUT);
     else this.#after('watch', IDLE_LIMIT - idle, () => this.#watch());
   }
@@ -507,9 +527,10 @@ export class Barrage {
 
   /** @param {number} [expires] */
   #plan(expires = 0) {
-    this.#expires = expires * 1000;
+    const left = expires * 1000 - this.#now();
+    // The server took it just now: a clock that takes it for expired is wrong, and no judge of when it ends.
+    this.#expires = left > 0 ? expires * 1000 : 0;
     if (!expires || typeof this.#options.token !== 'function') return;
-    const left = this.#expires - this.#now();
     const delay = left > 0 ? Math.max(1000, left * (0.75 + this.#random() * 0.15)) : CLOCK_IS_WRONG;
     this.#after('renew', Math.min(delay, MAX_TIMER), () => this.#renew());
   }
@@ -522,6 +543,7 @@ export class Barrage {
       if (life !== this.#life) return;
       const { expires } = await this.#call('refresh', { token });
       this.#token = token;
+      this.#expires = 0; // that was the old one's
       if (life === this.#life) this.#plan(expires);
     } catch (error) {
       if (life !== this.#life) return;
@@ -580,16 +602,21 @@ export class Barrage {
       if (call.sent) continue;
       if (free-- <= 0) break;
       call.sent = true;
-      this.#send(call.line);
+      if (!this.#send(call.line)) {
+        call.sent = false;
+        break;
+      }
     }
   }
 
+  // send is false when the socket takes nothing: it is about to close, and its close event brings us back.
   /** @param {string} line */
   #send(line) {
     try {
-      this.#socket?.send(line);
+      this.#socket.send(line);
+      return true;
     } catch {
-      // A socket that is about to close; its close event brings us back.
+      return false;
     }
   }
 
@@ -598,7 +625,7 @@ export class Barrage {
   // receive handles one frame: its messages are handed on together, in their place among the other lines.
   /** @param {any} frame */
   #receive(frame) {
-    this.#heard = this.#now();
+    this.#hear();
     this.#frames++;
     const socket = this.#socket;
     /** @type {Message[]} */
@@ -608,7 +635,11 @@ export class Barrage {
       const messages = batch;
       batch = [];
       this.#emit('messages', messages);
-      for (const message of messages) if (this.#phase !== 'closed') this.#emit('message', message);
+      for (const message of messages) {
+        if (this.#phase === 'closed') return; // the position stays at what was handed on
+        this.#offset = message.offset ?? this.#offset;
+        this.#emit('message', message);
+      }
     };
     for (const text of String(frame).split('\n')) {
       const line = parse(text);
@@ -616,9 +647,9 @@ export class Barrage {
         if (this.#accept(line.message, flush)) batch.push(line.message);
       } else if (line) {
         flush();
-        this.#handle(line);
+        if (socket === this.#socket) this.#handle(line);
       }
-      if (socket !== this.#socket) break; // this line ended the connection
+      if (socket !== this.#socket) break; // this line, or a listener, ended the connection
     }
     flush();
   }
@@ -630,14 +661,17 @@ export class Barrage {
     const at = this.#offset;
     if (at !== null && offset <= at) return false;
     if (at !== null && offset !== at + 1 && this.#options.echo !== false) {
+      const life = this.#life;
+      flush();
+      if (life !== this.#life) return false;
       if (this.#gapAt !== at) {
         this.#gapAt = at;
         this.#closed(1006, 'messages were missed');
         return false;
       }
       // The same gap again: the server cannot fill it. Say so and go on.
-      flush();
-      this.#emit('reset', { epoch: this.#epoch, offset: offset - 1, reason: 'messages were missed' });
+      this.#reset({ epoch: this.#epoch, offset: offset - 1, reason: 'messages were missed' });
+      if (life !== this.#life) return false; // the next connection brings it
     }
     this.#offset = offset;
     return true;
@@ -663,9 +697,11 @@ export class Barrage {
   /** @param {Welcome} welcome */
   #welcomed(welcome) {
     const { epoch = '', offset = 0, live } = welcome;
+    const life = this.#life;
     this.#cancel('welcome');
     const lost = !live && this.#offset !== null && this.#epoch !== '' && this.#epoch !== epoch;
     if (lost) this.#reset({ epoch, offset, reason: 'the epoch changed' });
+    if (life !== this.#life) return;
     this.#epoch = epoch;
     if (!live && this.#offset === null && (!this.#options.last || offset === 0)) this.#offset = offset;
     this.#window = WINDOW;
@@ -676,7 +712,7 @@ export class Barrage {
     this.#plan(welcome.expires);
     this.#watch();
     this.#state('live');
-    this.#emit('welcome', welcome);
+    if (life === this.#life) this.#emit('welcome', welcome);
     this.#flush();
   }
 
@@ -698,8 +734,9 @@ export class Barrage {
       call.sent = false;
       this.#window = 1;
       const pause = after !== undefined ? after * (1 + this.#random() / 4) : MIN_DELAY + backoff(call.refusals - 1, () => this.#random());
-      this.#rest = Math.max(this.#rest, this.#now() + pause);
-      this.#after('hold', this.#rest - this.#now(), () => this.#flush());
+      const now = this.#elapsed();
+      this.#rest = Math.max(this.#rest, now + pause);
+      this.#after('hold', this.#rest - now, () => this.#flush());
     } else {
       this.#settle(id)?.reject(failed);
       this.#flush();

@@ -148,14 +148,14 @@ test('attempts that fail wait longer each time; a connection that lasts starts o
   const pauses = [];
   for (let i = 0; i < 4; i++) {
     w.socket.die();
-    pauses.push(w.timers[0].at - w.now);
+    pauses.push(w.due());
     w.pass(pauses.at(-1));
   }
   assert.deepEqual(pauses, [500, 1000, 2000, 4000]);
   w.socket.welcome(0);
   w.pass(6_000);
   w.socket.die();
-  assert.equal(w.timers[0].at - w.now, 500);
+  assert.equal(w.due(), 500);
 });
 
 test('a silent server is asked, and left when it does not answer', () => {
@@ -168,6 +168,51 @@ test('a silent server is asked, and left when it does not answer', () => {
   w.pass(35_000);
   w.pass(10_000);
   assert.equal(w.client.phase === 'live', false, 'the second ping was not answered');
+});
+
+test('a clock that is set does not change what lasts', () => {
+  for (const step of [-3_600_000, 3_600_000]) {
+    const w = opened();
+    w.pass(30_000);
+    w.socket.say(message(11));
+    w.now += step;
+    w.pass(34_999);
+    assert.deepEqual(w.socket.sent, [], `set by ${step} ms: nobody is asked before 35 s of silence`);
+    w.pass(1);
+    assert.deepEqual(w.socket.sent, [{ ping: {} }], `set by ${step} ms: the silent server is asked`);
+    w.socket.say({ pong: {} });
+    w.publish('k', 'x');
+    const slow = (after) => ({ error: { code: 111, message: 'slow', id: 'k', retry: true, retry_after: after } });
+    w.socket.say(slow(2_000));
+    w.now += step;
+    w.socket.say(slow(100));
+    w.pass(1_999);
+    assert.equal(w.socket.asked('publish').length, 1, `set by ${step} ms: not before the server's time`);
+    w.pass(501);
+    assert.equal(w.socket.asked('publish').length, 2, `set by ${step} ms: nor long after it`);
+  }
+});
+
+test('time and chance come from the options alone', () => {
+  const real = { now: Date.now, elapsed: performance.now, setTimeout, clearTimeout, random: Math.random };
+  const never = () => {
+    throw new Error('this is not of the options');
+  };
+  try {
+    Date.now = performance.now = Math.random = globalThis.setTimeout = globalThis.clearTimeout = never;
+    const w = opened();
+    w.publish('k', 'x');
+    w.socket.say({ error: { code: 120, message: 'storage', id: 'k', retry: true } });
+    w.pass(60_000);
+    w.client.wake();
+    w.client.connect();
+    w.client.close();
+  } finally {
+    Object.assign(globalThis, { setTimeout: real.setTimeout, clearTimeout: real.clearTimeout });
+    Date.now = real.now;
+    performance.now = real.elapsed;
+    Math.random = real.random;
+  }
 });
 
 test('a connection that gets no welcome is given up', () => {
@@ -188,15 +233,26 @@ test('waking reconnects at once, or asks a connection that was silent for a whil
   assert.equal(w.sockets.length, 2);
 });
 
-test('the page tells it: the network is back, or gone, and a sleeping tab is looked at', () => {
-  const heard = new EventTarget();
-  const document = Object.assign(new EventTarget(), { hidden: true });
-  Object.assign(globalThis, {
-    document,
-    addEventListener: heard.addEventListener.bind(heard),
-    removeEventListener: heard.removeEventListener.bind(heard),
-  });
+// onPage calls f with the page that a browser would have: its window, its document, and how many listeners both have.
+function onPage(f) {
+  const page = { window: new EventTarget(), document: Object.assign(new EventTarget(), { hidden: false }), listeners: 0 };
+  for (const target of [page.window, page.document]) {
+    const { addEventListener: add, removeEventListener: remove } = target;
+    target.addEventListener = (...args) => (page.listeners++, add.apply(target, args));
+    target.removeEventListener = (...args) => (page.listeners--, remove.apply(target, args));
+  }
+  const { addEventListener, removeEventListener } = page.window;
+  Object.assign(globalThis, { document: page.document, addEventListener, removeEventListener });
   try {
+    f(page);
+  } finally {
+    for (const name of ['document', 'addEventListener', 'removeEventListener']) delete globalThis[name];
+  }
+}
+
+test('the page tells it: the network is back, or gone, and a sleeping tab is looked at', () => {
+  onPage(({ window: heard, document }) => {
+    document.hidden = true;
     const w = opened({ random: () => 1 });
     heard.dispatchEvent(new Event('offline'));
     assert.deepEqual(w.socket.sent, [{ ping: {} }], 'a network that went away is noticed soon');
@@ -208,15 +264,37 @@ test('the page tells it: the network is back, or gone, and a sleeping tab is loo
     heard.dispatchEvent(new Event('online'));
     assert.equal(w.sockets.length, 2);
     w.socket.welcome(10);
-    w.now += 3_600_000; // asleep
+    w.now += 3_600_000; // asleep: the other clock stood still
     document.dispatchEvent(new Event('visibilitychange'));
     assert.deepEqual(w.socket.sent, [{ ping: {} }]);
     w.client.close();
     heard.dispatchEvent(new Event('online'));
     assert.equal(w.sockets.length, 2, 'a closed client listens to nobody');
-  } finally {
-    for (const name of ['document', 'addEventListener', 'removeEventListener']) delete globalThis[name];
-  }
+  });
+});
+
+test('a client that ended is not kept by the page; connecting again listens again', () => {
+  onPage((page) => {
+    const w = opened();
+    assert.equal(page.listeners, 3);
+    w.socket.die();
+    w.client.connect();
+    assert.equal(page.listeners, 3, 'a reconnect does not listen twice');
+    w.socket.die(3500);
+    assert.equal(w.client.phase, 'ended');
+    assert.equal(page.listeners, 0, 'an ended client listens to nobody');
+    w.client.connect();
+    w.socket.die();
+    page.window.dispatchEvent(new Event('online'));
+    assert.equal(w.client.phase, 'connecting', 'one that was connected again listens');
+    w.client.close();
+    assert.equal(page.listeners, 0);
+  });
+  onPage((page) => {
+    const w = world({ WebSocket: class { constructor() { throw new SyntaxError('bad protocol'); } } });
+    w.client.connect();
+    assert.equal(page.listeners, 0, 'one that no socket takes listens to nobody');
+  });
 });
 
 test('a reset moves the position, says so, and the stream goes on after it', () => {

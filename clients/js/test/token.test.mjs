@@ -101,11 +101,64 @@ test('handshakes that fail ask for a new token now and then, not each time', asy
   await settled();
   for (let i = 0; i < 9; i++) {
     w.socket.die();
-    w.pass(w.timers[0].at - w.now);
+    w.pass(w.due());
     await settled();
   }
   assert.equal(w.sockets.length, 10);
   assert.equal(token.asked, 4);
+});
+
+test('after its end a token is replaced once, however many connections fail before the next welcome', async () => {
+  const token = granter();
+  const w = world({ token });
+  w.client.connect();
+  await settled();
+  w.socket.welcome(0, 'e', { expires: seconds(w, 100) });
+  w.now += 3_600_000;
+  for (let i = 0; i < 2; i++) {
+    w.socket.die();
+    w.pass(w.due());
+    await settled();
+  }
+  w.client.connect();
+  await settled();
+  assert.deepEqual(shown(w).map((s) => s.slice(-2)), ['t1', 't2', 't2', 't2']);
+});
+
+test('a token that was renewed on a connection that ended meanwhile outlives the one before it', async () => {
+  const token = granter();
+  const w = world({ token });
+  w.client.connect();
+  await settled();
+  w.socket.welcome(0, 'e', { expires: seconds(w, 10) });
+  w.pass(9_000);
+  await settled();
+  w.socket.die(3001);
+  w.pass(300);
+  await settled();
+  w.socket.welcome(0, 'e', { expires: seconds(w, 1) });
+  w.socket.say({ refreshed: { id: w.socket.asked('refresh')[0].id, expires: seconds(w, 3600) } });
+  await settled();
+  w.now += 60_000;
+  w.socket.die(3001);
+  w.pass(300);
+  await settled();
+  assert.deepEqual(shown(w).map((s) => s.slice(-2)), ['t1', 't1', 't2']);
+  assert.equal(token.asked, 2);
+});
+
+test('a clock that takes a good token for expired does not ask for another at each reconnect', async () => {
+  const token = granter();
+  const w = world({ token });
+  w.client.connect();
+  for (let i = 0; i < 4; i++) {
+    await settled();
+    w.socket.welcome(0, 'e', { expires: seconds(w, -3600) });
+    w.socket.die(3001);
+    w.pass(300);
+  }
+  await settled();
+  assert.equal(token.asked, 1);
 });
 
 test('a token that cannot be had is said, and tried again with the usual pauses', async () => {

@@ -1,10 +1,11 @@
-// A client with fake sockets and a fake clock, for the tests beside this file.
+// A client with fake sockets and fake clocks, for the tests beside this file.
 
 import { Barrage } from '../barrage.js';
 
-// world makes one; what the client says is noted in `told`, its messages in `messages`.
+// world makes one; what the client says is noted in `told`, its messages in `messages`. Time goes by only in pass(), for both clocks;
+// a test that changes `now` sets the clock of the world, or lets it sleep.
 export function world({ random = () => 0.5, url = 'ws://host', channel = 'room', ...options } = {}) {
-  const w = { now: 1_000_000, timers: [], sockets: [], told: [], messages: [], phases: [] };
+  const w = { now: 1_000_000_000, elapsed: 1_000, timers: [], sockets: [], told: [], messages: [], phases: [] };
   class FakeSocket {
     constructor(address, protocols) {
       this.url = new URL(address);
@@ -35,21 +36,28 @@ export function world({ random = () => 0.5, url = 'ws://host', channel = 'room',
   let timer = 0;
   const env = {
     WebSocket: FakeSocket,
-    setTimeout: (f, ms) => (w.timers.push({ id: ++timer, at: w.now + ms, f }), timer),
+    setTimeout: (f, ms) => (w.timers.push({ id: ++timer, at: w.elapsed + ms, f }), timer),
     clearTimeout: (id) => (w.timers = w.timers.filter((t) => t.id !== id)),
     now: () => w.now,
+    elapsed: () => w.elapsed,
     random,
   };
+  // due is how long it takes until the timer that was set first.
+  w.due = () => w.timers[0].at - w.elapsed;
+  const advance = (to) => {
+    w.now += to - w.elapsed;
+    w.elapsed = to;
+  };
   w.pass = (ms) => {
-    const until = w.now + ms;
+    const until = w.elapsed + ms;
     for (;;) {
       const next = w.timers.filter((t) => t.at <= until).sort((a, b) => a.at - b.at || a.id - b.id)[0];
       if (!next) break;
       w.timers = w.timers.filter((t) => t !== next);
-      w.now = next.at;
+      advance(next.at);
       next.f();
     }
-    w.now = until;
+    advance(until);
   };
   w.client = new Barrage(url, channel, { last: 50, name: 'ann', ...env, ...options });
   w.client.on('state', (s) => w.phases.push(s.phase));
