@@ -101,8 +101,8 @@ var errExpired = errors.New("expired")
 // dates judges the token's own times. Clocks may differ by Leeway.
 func (c *claims) dates(now time.Time) error {
 	for _, d := range []*jwt.NumericDate{c.ExpiresAt, c.NotBefore, c.IssuedAt, c.ExpireAt} {
-		// What no calendar holds has overflowed on its way here.
-		if d != nil && (d.Year() < 1970 || d.Year() > 9999) {
+		// What no calendar holds has overflowed on its way here. The zone of this machine has no say in it.
+		if d != nil && (d.Unix() < 0 || d.UTC().Year() > 9999) {
 			return claimError("the claims exp, nbf, iat and expire_at must be times, in seconds since 1970")
 		}
 	}

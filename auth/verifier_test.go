@@ -22,6 +22,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/golang-jwt/jwt/v5"
 	"go.uber.org/goleak"
 
 	"barrage/proto"
@@ -253,6 +254,26 @@ func TestTimes(t *testing.T) {
 			t.Errorf("%s: want it accepted, got %v", what, err)
 		case id.Expires.IsZero() != tt.never, !tt.never && !id.Expires.After(time.Now()):
 			t.Errorf("%s: the connection's end must be never (%v) or in the future, got %v", what, tt.never, id.Expires)
+		}
+	}
+}
+
+// Unix time 0 is in 1969 west of Greenwich.
+func TestTimesDoNotDependOnTheZoneOfTheMachine(t *testing.T) {
+	for _, hours := range []int{-12, -8, 0, 14} {
+		zone := time.FixedZone("", hours*3600)
+		last := time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+		for _, at := range []time.Time{time.Unix(0, 0), last} {
+			c := claims{ExpireAt: jwt.NewNumericDate(at.In(zone))}
+			if err := c.dates(time.Now()); err != nil {
+				t.Errorf("%s is a time in a zone of %d hours too, got %v", at.UTC(), hours, err)
+			}
+		}
+		for _, at := range []time.Time{time.Unix(-1, 0), last.Add(time.Second)} {
+			c := claims{ExpireAt: jwt.NewNumericDate(at.In(zone))}
+			if c.dates(time.Now()) == nil {
+				t.Errorf("%s is refused in a zone of %d hours too", at.UTC(), hours)
+			}
 		}
 	}
 }
