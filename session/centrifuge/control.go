@@ -53,12 +53,12 @@ func (s *Session) part(name string, why parting) {
 	s.drop(name, func() { s.reply(unsubscribed(name, why)) })
 }
 
-// subscribeByServer subscribes the client to a channel, unless it is already, or is not connected.
+// subscribeByServer subscribes the client to a channel, unless it is already, is not connected, or the channel does not exist.
 func (s *Session) subscribeByServer(c proto.Control) {
 	s.mu.Lock()
 	ready := s.state == connected
 	s.mu.Unlock()
-	if !ready || proto.CheckChannel(c.Channel) != nil {
+	if !ready || !s.server().exists(c.Channel) {
 		return
 	}
 	terms := auth.Subscription{Info: c.Info, Data: c.Data}
