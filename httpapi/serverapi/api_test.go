@@ -249,6 +249,9 @@ func TestUsers(t *testing.T) {
 	w.expect("nodes", ``, `{"result":{"nodes":[{"uid":"u1","name":"a","version":"1.2","num_clients":3,"num_users":2,"num_channels":1,"uptime":60}]}}`)
 
 	w.fails("disconnect", `{}`, 107, "there is no user")
+	for _, method := range []string{"subscribe", "unsubscribe", "disconnect", "refresh"} {
+		w.fails(method, `{"client":"c1","channel":"c"}`, 107, "there is no user; give the id of one, also with client")
+	}
 	w.fails("disconnect", `{"user":"u","session":"s"}`, 108, "session is not available")
 	w.fails("disconnect", `{"user":"u","disconnect":{"code":1000}}`, 107, "the code 1000 is out of bounds; give 3000 to 4999")
 	w.fails("disconnect", `{"user":"u","disconnect":{"code":4000,"reason":"`+strings.Repeat("x", 124)+`"}}`, 107, "the reason has 124 bytes")
