@@ -253,6 +253,19 @@ func TestAFailureKeepsTheKeys(t *testing.T) {
 	})
 }
 
+func TestKeysThatAreFetchedInTheOpenAreWarnedOf(t *testing.T) {
+	const open, safe = "HTTP://user:hidden@a.example/keys?token=hidden", "https://b.example/keys"
+	var logs bytes.Buffer
+	_, err := NewVerifier(Keys{Sets: []KeySet{{Issuer: "a", URL: open}, {Issuer: "b", URL: safe}}}, VerifierOptions{Log: slog.New(slog.NewTextHandler(&logs, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := logs.String()
+	if n := strings.Count(text, "without TLS"); n != 1 || !strings.Contains(text, "url=http://a.example/keys") || strings.Contains(text, "hidden") {
+		t.Errorf("one warning names the URL that is not safe, without what is secret in it, got %q", text)
+	}
+}
+
 func TestKeysThatAreForSomethingElseAreSkipped(t *testing.T) {
 	p := pairs()
 	skipped := map[string]json.RawMessage{
