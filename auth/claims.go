@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"maps"
 	"time"
 	"unicode/utf8"
 
@@ -14,26 +15,108 @@ import (
 )
 
 // claims are what a token says: those of RFC 7519, and those that back ends for the Centrifuge protocol mint. Claims that are not
-// here are ignored, as RFC 7519 asks for; so is the claim override of a subscription.
+// here are ignored, as RFC 7519 asks for; so is the claim override of a subscription. Names are compared byte by byte, and none may
+// stand twice: RFC 7519, section 4, and RFC 8725, section 2.4.
 type claims struct {
 	jwt.RegisteredClaims
 	member
-	ExpireAt *jwt.NumericDate  `json:"expire_at"`
-	Meta     json.RawMessage   `json:"meta"`
-	Channels []string          `json:"channels"`
-	Subs     map[string]member `json:"subs"`
+	ExpireAt *jwt.NumericDate
+	Meta     json.RawMessage
+	Channels []string
+	Subs     map[string]member
 	// Channel makes the token one of a subscription.
-	Channel *string `json:"channel"`
-	Client  string  `json:"client"`
+	Channel *string
+	Client  string
 }
 
 // member is what others see of a connection or subscription, and what it is given. The forms in base64 win where both are there.
 type member struct {
-	Info    json.RawMessage `json:"info"`
-	B64Info string          `json:"b64info"`
-	Data    json.RawMessage `json:"data"`
-	B64Data string          `json:"b64data"`
+	Info    json.RawMessage
+	B64Info string
+	Data    json.RawMessage
+	B64Data string
 }
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (c *claims) UnmarshalJSON(text []byte) error {
+	var subs json.RawMessage
+	fields := c.fields()
+	maps.Copy(fields, map[string]any{
+		"iss": &c.Issuer, "sub": &c.Subject, "aud": &c.Audience, "exp": &c.ExpiresAt, "nbf": &c.NotBefore, "iat": &c.IssuedAt, "jti": &c.ID,
+		"expire_at": &c.ExpireAt, "meta": &c.Meta, "channels": &c.Channels, "subs": &subs, "channel": &c.Channel, "client": &c.Client,
+	})
+	if err := decode(text, fields); err != nil || len(subs) == 0 {
+		return err
+	}
+	all, err := members(subs)
+	if err != nil || len(all) == 0 {
+		return err
+	}
+	c.Subs = make(map[string]member, len(all))
+	for name, text := range all {
+		var m member
+		if err := json.Unmarshal(text, &m); err != nil {
+			return err
+		}
+		c.Subs[name] = m
+	}
+	return nil
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (m *member) UnmarshalJSON(text []byte) error { return decode(text, m.fields()) }
+
+// fields are where the claims go, by their names.
+func (m *member) fields() map[string]any {
+	return map[string]any{"info": &m.Info, "b64info": &m.B64Info, "data": &m.Data, "b64data": &m.B64Data}
+}
+
+// decode reads an object into fields, pointers by the exact names of its members; the others are passed over.
+func decode(text []byte, fields map[string]any) error {
+	all, err := members(text)
+	if err != nil {
+		return err
+	}
+	for name, text := range all {
+		if at := fields[name]; at != nil {
+			if err := json.Unmarshal(text, at); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// members are those of an object, by their exact names, of which none may stand twice. null has none.
+func members(text []byte) (map[string]json.RawMessage, error) {
+	all := map[string]json.RawMessage{}
+	d := json.NewDecoder(bytes.NewReader(text))
+	start, err := d.Token()
+	if start == nil || err != nil {
+		return all, err
+	}
+	if start != json.Delim('{') {
+		return nil, errNoObject
+	}
+	for d.More() {
+		name, err := d.Token()
+		if err != nil {
+			return nil, err
+		}
+		key, _ := name.(string) // a member has no other name
+		if _, twice := all[key]; twice {
+			return nil, claimError("a claim, or a channel of the claim subs, stands twice in the token")
+		}
+		var value json.RawMessage
+		if err := d.Decode(&value); err != nil {
+			return nil, err
+		}
+		all[key] = value
+	}
+	return all, nil
+}
+
+var errNoObject = errors.New("not an object")
 
 // claimError is a claim that cannot be used; its text holds nothing of the token.
 type claimError string
@@ -101,8 +184,8 @@ var errExpired = errors.New("expired")
 // dates judges the token's own times. Clocks may differ by Leeway.
 func (c *claims) dates(now time.Time) error {
 	for _, d := range []*jwt.NumericDate{c.ExpiresAt, c.NotBefore, c.IssuedAt, c.ExpireAt} {
-		// What no calendar holds has overflowed on its way here.
-		if d != nil && (d.Year() < 1970 || d.Year() > 9999) {
+		// What no calendar holds has overflowed on its way here. The zone of this machine has no say in it.
+		if d != nil && (d.Unix() < 0 || d.UTC().Year() > 9999) {
 			return claimError("the claims exp, nbf, iat and expire_at must be times, in seconds since 1970")
 		}
 	}

@@ -65,10 +65,14 @@ func newKeySource(set KeySet, o VerifierOptions, stats *VerifierStats) *keySourc
 	if every == 0 {
 		every = renewEvery
 	}
-	return &keySource{
+	s := &keySource{
 		set: set, every: every, client: o.Client, stats: stats, wake: make(chan struct{}, 1),
 		log: o.Log.With("issuer", set.Issuer, "url", shown(set.URL)),
 	}
+	if u, err := url.Parse(set.URL); err == nil && u.Scheme == "http" {
+		s.log.Warn("keys of auth.jwks are fetched without TLS: whoever can change the answer on its way can make tokens for any user; use https")
+	}
+	return s
 }
 
 // shown is a URL without what may be secret in it.

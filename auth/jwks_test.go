@@ -87,7 +87,7 @@ type world struct {
 	t    *testing.T
 	web  *web
 	v    *Verifier
-	logs bytes.Buffer
+	logs bytes.Buffer // owner: the verifier; a test reads it after synctest.Wait
 }
 
 func newWorld(t *testing.T, k Keys) *world {
@@ -243,6 +243,7 @@ func TestAFailureKeepsTheKeys(t *testing.T) {
 			}
 			w.expect("after a failure", token, nil)
 		}
+		synctest.Wait() // the other issuer's attempt of this moment is logged before the log is read
 		if !strings.Contains(w.logs.String(), "keys could not be fetched") || strings.Contains(w.logs.String(), "hidden") {
 			t.Errorf("failures are logged, without what is secret in a URL:\n%s", w.logs.String())
 		}
@@ -250,6 +251,19 @@ func TestAFailureKeepsTheKeys(t *testing.T) {
 			t.Errorf("an issuer that cannot be reached is asked about once a minute, got %d times in %d minutes", n, 67)
 		}
 	})
+}
+
+func TestKeysThatAreFetchedInTheOpenAreWarnedOf(t *testing.T) {
+	const open, safe = "HTTP://user:hidden@a.example/keys?token=hidden", "https://b.example/keys"
+	var logs bytes.Buffer
+	_, err := NewVerifier(Keys{Sets: []KeySet{{Issuer: "a", URL: open}, {Issuer: "b", URL: safe}}}, VerifierOptions{Log: slog.New(slog.NewTextHandler(&logs, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := logs.String()
+	if n := strings.Count(text, "without TLS"); n != 1 || !strings.Contains(text, "url=http://a.example/keys") || strings.Contains(text, "hidden") {
+		t.Errorf("one warning names the URL that is not safe, without what is secret in it, got %q", text)
+	}
 }
 
 func TestKeysThatAreForSomethingElseAreSkipped(t *testing.T) {

@@ -88,6 +88,15 @@ func (p *Policy) Of(channel string) (ns Namespace, name, rest string) {
 	return p.Default, "default", channel
 }
 
+// Exists is nil when the pattern of the channel's namespace allows its name.
+func (p *Policy) Exists(channel string) *proto.Error {
+	ns, name, rest := p.Of(channel)
+	if ns.Pattern != nil && !ns.Pattern.MatchString(rest) {
+		return proto.ErrUnknownChannel.With("the namespace %s has no channel of this name: it does not match the pattern", name)
+	}
+	return nil
+}
+
 // Request is what an identity wants to do.
 type Request struct {
 	Action  Action
@@ -105,10 +114,10 @@ type Request struct {
 //	a personal channel (a # in its name)     subscribing: its users, nobody else; everything else by the rules, and only for its users
 //	otherwise                                by the rule
 func (p *Policy) Allow(id *Identity, r Request) *proto.Error {
-	ns, name, rest := p.Of(r.Channel)
-	if ns.Pattern != nil && !ns.Pattern.MatchString(rest) {
-		return proto.ErrUnknownChannel.With("the namespace %s has no channel of this name: it does not match the pattern", name)
+	if err := p.Exists(r.Channel); err != nil {
+		return err
 	}
+	ns, name, _ := p.Of(r.Channel)
 	if r.Action == Subscribe && r.Token {
 		return nil
 	}

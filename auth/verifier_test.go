@@ -22,6 +22,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/golang-jwt/jwt/v5"
 	"go.uber.org/goleak"
 
 	"barrage/proto"
@@ -253,6 +254,73 @@ func TestTimes(t *testing.T) {
 			t.Errorf("%s: want it accepted, got %v", what, err)
 		case id.Expires.IsZero() != tt.never, !tt.never && !id.Expires.After(time.Now()):
 			t.Errorf("%s: the connection's end must be never (%v) or in the future, got %v", what, tt.never, id.Expires)
+		}
+	}
+}
+
+// Unix time 0 is in 1969 west of Greenwich.
+func TestTimesDoNotDependOnTheZoneOfTheMachine(t *testing.T) {
+	for _, hours := range []int{-12, -8, 0, 14} {
+		zone := time.FixedZone("", hours*3600)
+		last := time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+		for _, at := range []time.Time{time.Unix(0, 0), last} {
+			c := claims{ExpireAt: jwt.NewNumericDate(at.In(zone))}
+			if err := c.dates(time.Now()); err != nil {
+				t.Errorf("%s is a time in a zone of %d hours too, got %v", at.UTC(), hours, err)
+			}
+		}
+		for _, at := range []time.Time{time.Unix(-1, 0), last.Add(time.Second)} {
+			c := claims{ExpireAt: jwt.NewNumericDate(at.In(zone))}
+			if c.dates(time.Now()) == nil {
+				t.Errorf("%s is refused in a zone of %d hours too", at.UTC(), hours)
+			}
+		}
+	}
+}
+
+// A service may let its users choose names of claims that mean nothing to it; they must mean nothing here either.
+func TestNamesOfClaimsAreExact(t *testing.T) {
+	v := verifier(t, Keys{Secrets: []string{secret}})
+	signed := func(claims string) string {
+		unsigned := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"HS256"}`)) + "." + base64.RawURLEncoding.EncodeToString([]byte(claims))
+		signature, err := jwt.SigningMethodHS256.Sign(unsigned, []byte(secret))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return unsigned + "." + base64.RawURLEncoding.EncodeToString(signature)
+	}
+	for _, more := range []string{
+		`"ſub":"admin"`, `"SUB":"admin"`, `"Subs":{"x":{}}`, `"ſubs":{"x":{}}`, `"Channel":"x"`, `"CHANNELS":["x"]`, `"Info":1`, `"B64Info":"MQ=="`,
+		`"Expire_At":1`, `"EXP":1`, `"Meta":1`,
+	} {
+		for _, claims := range []string{`{"sub":"alice",` + more + `}`, `{` + more + `,"sub":"alice"}`} {
+			id, err := v.Connection(signed(claims))
+			if err != nil || !reflect.DeepEqual(id, &Identity{User: "alice"}) {
+				t.Errorf("%s means alice and nothing else, got %+v, %v", claims, id, err)
+			}
+		}
+	}
+	id, err := v.Connection(signed(`{"subs":{"a":{"Info":1,"DATA":2},"A":{"info":3}}}`))
+	want := map[string]Subscription{"a": {}, "A": {Info: json.RawMessage(`3`)}}
+	if err != nil || !reflect.DeepEqual(id.Subs, want) {
+		t.Errorf("names in subs are exact, too: want %+v, got %+v, %v", want, id, err)
+	}
+	for _, claims := range []string{
+		`{"sub":"alice","sub":"admin"}`, `{"sub":"alice","\u0073ub":"admin"}`, `{"sub":"alice","x":1,"x":2}`, `{"subs":{"a":{},"a":{"info":1}}}`,
+		`{"subs":{"a":{"info":1,"info":2}}}`,
+	} {
+		if _, err := v.Connection(signed(claims)); !errors.Is(err, proto.ErrUnauthorized) || !strings.Contains(err.Message, "stands twice") {
+			t.Errorf("%s is refused, because a name stands twice, got %v", claims, err)
+		}
+	}
+	for _, claims := range []string{`[]`, `7`, `"x"`, `{"subs":[]}`, `{"subs":{"a":7}}`} {
+		if _, err := v.Connection(signed(claims)); !errors.Is(err, proto.ErrUnauthorized) {
+			t.Errorf("%s is refused, because it is not an object, got %v", claims, err)
+		}
+	}
+	for _, claims := range []string{`{"subs":null,"exp":null,"info":null,"channel":null}`, `{"subs":{}}`} {
+		if id, err := v.Connection(signed(claims)); err != nil || !reflect.DeepEqual(id, &Identity{}) {
+			t.Errorf("%s says nothing, got %+v, %v", claims, id, err)
 		}
 	}
 }

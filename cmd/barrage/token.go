@@ -248,8 +248,8 @@ func verifyToken(cmd *cobra.Command, f *tokenFlags, token string) error {
 		return err
 	}
 	var refused *proto.Error
-	if claims.Channel != nil {
-		_, refused = v.Subscription(token, *claims.Channel, claims.User, claims.Client)
+	if claims.channel != nil {
+		_, refused = v.Subscription(token, *claims.channel, claims.user, claims.client)
 	} else {
 		_, refused = v.Connection(token)
 	}
@@ -261,10 +261,9 @@ func verifyToken(cmd *cobra.Command, f *tokenFlags, token string) error {
 
 // peeked is what a token says of itself, whoever made it.
 type peeked struct {
-	text    string  // all claims, for people
-	Channel *string `json:"channel"`
-	User    string  `json:"sub"`
-	Client  string  `json:"client"`
+	text         string  // all claims, for people
+	channel      *string // claim channel; nil for a token of a connection
+	user, client string  // claims sub and client
 }
 
 // peek reads the claims without verifying anything.
@@ -279,7 +278,13 @@ func peek(token string) (p peeked, err error) {
 		return p, errors.New("this is no JSON Web Token: its second part is not JSON in base64url")
 	}
 	p.text = visibleJSON(b.String())
-	_ = json.Unmarshal(payload, &p) // claims of a wrong type are the verifier's business
+	var claims map[string]json.RawMessage // by their exact names, as the verifier takes them
+	_ = json.Unmarshal(payload, &claims)
+	for name, at := range map[string]any{"channel": &p.channel, "sub": &p.user, "client": &p.client} {
+		if text, ok := claims[name]; ok {
+			_ = json.Unmarshal(text, at) // claims of a wrong type are the verifier's business
+		}
+	}
 	return p, nil
 }
 

@@ -1,8 +1,8 @@
 // Package apikey holds the keys of the server API: what each may do, and which one a request has.
 //
 // Keys are compared by their SHA-256 sums in constant time, each with all, so that how long an answer takes tells nothing about
-// them. A key is never part of an error, and nothing here logs one. Keys of a file are taken again when the file changes; a
-// file that cannot be used leaves the keys before it in force.
+// them. A key is never part of an error, and nothing here logs one. Keys of a file are taken again when the file has changed and
+// then stayed the same for two looks; a file that cannot be used leaves the keys before it in force.
 package apikey
 
 import (

@@ -84,7 +84,7 @@ func TestTheFileOfKeysIsReadAgain(t *testing.T) {
 		go r.Watch(ctx, time.Second)
 		expect := func(text, name string) {
 			t.Helper()
-			time.Sleep(1100 * time.Millisecond)
+			time.Sleep(2100 * time.Millisecond) // two looks
 			synctest.Wait()
 			if k, _ := r.Find(text); k.Name != name {
 				t.Errorf("the key %q belongs to %q, not to %q", text, name, k.Name)
@@ -110,6 +110,43 @@ func TestTheFileOfKeysIsReadAgain(t *testing.T) {
 			t.Errorf("what is wrong with a file is logged, and never a key: %s", log.String())
 		}
 	})
+}
+
+func TestAFileThatIsHalfWrittenTakesNoKeyAway(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keys")
+	first, second := "admin "+one+" shop\n", "read "+two+" reader\n"
+	write := func(content string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(first + second)
+	r, err := Open(nil, path, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect := func(when, text string, want bool) {
+		t.Helper()
+		if _, ok := r.Find(text); ok != want {
+			t.Errorf("%s the key %.3s is in force: %v, not %v", when, text, want, ok)
+		}
+	}
+	for _, half := range []string{"", first, first + second[:5]} {
+		write(half)
+		r.look()
+		expect("while the file is written", two, true)
+		write(first + second)
+		r.look()
+		r.look()
+		expect("when the file is complete", two, true)
+	}
+	write(first)
+	r.look()
+	expect("at the first look at a change", two, true)
+	r.look()
+	expect("at the second look at a change", two, false)
+	expect("at the second look at a change", one, true)
 }
 
 func TestAFileThatCannotBeUsedIsAnErrorAtTheStart(t *testing.T) {

@@ -22,7 +22,9 @@ type Ring struct {
 	log     *slog.Logger
 	fixed   []Key                 // those of the settings
 	current atomic.Pointer[[]Key] // fixed and those of the file
-	seen    string                // owner: Watch; what the file held when it was last looked at, or why it could not be read
+	// last is what the file held when it was last looked at, or why it could not be read; seen is what was last judged. Owner of both:
+	// Watch.
+	last, seen string
 }
 
 // Open makes a ring of keys, and of those in the file at path unless that is empty. The error says what to do and names the setting.
@@ -37,7 +39,7 @@ func Open(fixed []Key, path string, log *slog.Logger) (*Ring, error) {
 		if keys, err = r.with(content); err != nil {
 			return nil, err
 		}
-		r.seen = content
+		r.last, r.seen = content, content
 	}
 	r.current.Store(&keys)
 	return r, nil
@@ -66,14 +68,17 @@ func (r *Ring) Watch(ctx context.Context, every time.Duration) {
 	}
 }
 
-// look takes the keys that the file holds now, when it has changed and can be used.
+// look takes the keys that the file holds now, when it has changed and can be used. A change is judged when two looks in a row find the
+// same: the first may have found a file that is half written, and without keys that are still in it.
 func (r *Ring) look() {
 	content, err := read(r.path)
 	now := content
 	if err != nil {
 		now = err.Error()
 	}
-	if now == r.seen {
+	settled := now == r.last
+	r.last = now
+	if !settled || now == r.seen {
 		return
 	}
 	r.seen = now

@@ -79,6 +79,22 @@ func TestABroadcastIsBoundedAndStoredTogether(t *testing.T) {
 	w.fails("broadcast", `{"channels":`+strings.Replace(string(list), "[", `["one more",`, 1)+`,"data":1}`, 106, "there are 1001 channels; give 1 to 1000")
 }
 
+func TestTheMessagesOfARequestAreBoundedTogether(t *testing.T) {
+	channels := strings.TrimSuffix(strings.Repeat(`"live:a",`, serverapi.MaxChannels), ",")
+	one := `{"broadcast":{"channels":[` + channels + `],"data":1}}`
+	fit := serverapi.MaxPublishes / serverapi.MaxChannels
+	for _, parallel := range []string{"false", "true"} {
+		w := start(t)
+		_, body := w.post("batch", `{"parallel":`+parallel+`,"commands":[`+strings.Repeat(one+",", fit+3)+`{"publish":{"channel":"live:a","data":1}}]}`)
+		if n := strings.Count(body, `{"result":{}}`); n != serverapi.MaxPublishes {
+			t.Errorf("a request publishes %d messages at most, not %d", serverapi.MaxPublishes, n)
+		}
+		if n := strings.Count(body, `{"error":{"code":106,"message":"this request publishes more than 10000 messages together; send the rest in another one"}}`); n != 4 {
+			t.Errorf("the 4 commands after those are refused, not %d: %.300s", n, body)
+		}
+	}
+}
+
 func TestABatchIsInOrderAndStoredTogether(t *testing.T) {
 	w := start(t)
 	var commands []string
@@ -249,6 +265,9 @@ func TestUsers(t *testing.T) {
 	w.expect("nodes", ``, `{"result":{"nodes":[{"uid":"u1","name":"a","version":"1.2","num_clients":3,"num_users":2,"num_channels":1,"uptime":60}]}}`)
 
 	w.fails("disconnect", `{}`, 107, "there is no user")
+	for _, method := range []string{"subscribe", "unsubscribe", "disconnect", "refresh"} {
+		w.fails(method, `{"client":"c1","channel":"c"}`, 107, "there is no user; give the id of one, also with client")
+	}
 	w.fails("disconnect", `{"user":"u","session":"s"}`, 108, "session is not available")
 	w.fails("disconnect", `{"user":"u","disconnect":{"code":1000}}`, 107, "the code 1000 is out of bounds; give 3000 to 4999")
 	w.fails("disconnect", `{"user":"u","disconnect":{"code":4000,"reason":"`+strings.Repeat("x", 124)+`"}}`, 107, "the reason has 124 bytes")

@@ -17,6 +17,8 @@ import (
 const (
 	// MaxCommands is the most commands of a batch, or of a request with a command on each line.
 	MaxCommands = 1000
+	// MaxPublishes is the most messages that the commands of a request publish together; one for each channel of a broadcast.
+	MaxPublishes = 10_000
 	// maxAnswer bounds what the answers to all commands of a request hold, in bytes before they are written as JSON.
 	maxAnswer = 32 << 20
 	// maxParallel is how many commands of one batch are under way at a time, publishes not counted.
@@ -24,9 +26,10 @@ const (
 )
 
 var (
-	errAnswer = proto.ErrLimit.With("the answers to this request are larger than %d MiB together; ask for less at a time", maxAnswer>>20)
-	errEnded  = proto.ErrUnavailable.With("the request ended before the command could begin")
-	errScope  = proto.ErrDenied.With("the API key is not allowed to do this: its scope is too small")
+	errAnswer    = proto.ErrLimit.With("the answers to this request are larger than %d MiB together; ask for less at a time", maxAnswer>>20)
+	errPublishes = proto.ErrLimit.With("this request publishes more than %d messages together; send the rest in another one", MaxPublishes)
+	errEnded     = proto.ErrUnavailable.With("the request ended before the command could begin")
+	errScope     = proto.ErrDenied.With("the API key is not allowed to do this: its scope is too small")
 )
 
 // call is one HTTP request under way.
@@ -34,10 +37,24 @@ type call struct {
 	ctx    context.Context
 	key    apikey.Key
 	answer atomic.Int64 // bytes of answers so far
+	// publishes are the messages so far. Owner: the request's goroutine, which begins all commands.
+	publishes int
 }
 
 // spend takes n bytes of what answers may hold, or reports false.
 func (c *call) spend(n int) bool { return c.answer.Add(int64(n)) <= maxAnswer }
+
+// queue takes places for n messages and their outcomes; nil says that there are so many.
+func (c *call) queue(n int) *proto.Error {
+	if c.publishes+n > MaxPublishes {
+		return errPublishes
+	}
+	if !c.spend(n * memberBytes) {
+		return errAnswer
+	}
+	c.publishes += n
+	return nil
+}
 
 // reply is the outcome of a command.
 type reply struct {

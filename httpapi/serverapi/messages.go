@@ -80,8 +80,11 @@ func (a *API) send(channel string, p node.Publication, skipHistory bool, done fu
 	})
 }
 
-func (a *API) publish(_ *call, q *PublishRequest, done func(*PublishResult, *proto.Error)) {
+func (a *API) publish(c *call, q *PublishRequest, done func(*PublishResult, *proto.Error)) {
 	p, err := q.publication()
+	if err == nil {
+		err = c.queue(1)
+	}
 	if err != nil {
 		done(nil, err)
 		return
@@ -90,12 +93,15 @@ func (a *API) publish(_ *call, q *PublishRequest, done func(*PublishResult, *pro
 }
 
 // broadcast queues the message for all channels, so that they are stored together, and answers when the last one is.
-func (a *API) broadcast(_ *call, q *BroadcastRequest, done func(*BroadcastResult, *proto.Error)) {
+func (a *API) broadcast(c *call, q *BroadcastRequest, done func(*BroadcastResult, *proto.Error)) {
 	if n := len(q.Channels); n == 0 || n > MaxChannels {
 		done(nil, proto.ErrLimit.With("there are %d channels; give 1 to %d", n, MaxChannels))
 		return
 	}
 	p, err := q.publication()
+	if err == nil {
+		err = c.queue(len(q.Channels))
+	}
 	if err != nil {
 		done(nil, err)
 		return

@@ -160,7 +160,7 @@ type InfoResult struct {
 
 // Target is whose connections a command is for.
 type Target struct {
-	User    string `json:"user" required:"true" doc:"Id of the user; may be empty with client, for an anonymous one." zh:"用户 ID；给出 client 时可为空（匿名）。"`
+	User    string `json:"user" required:"true" doc:"Id of the user; needed with client too: anonymous connections cannot be named." zh:"用户 ID；给出 client 时也必填：无法指定匿名连接。"`
 	Client  string `json:"client,omitempty" doc:"Only this connection of the user." zh:"只针对该用户的这一连接。"`
 	Session string `json:"session,omitempty" doc:"Not available: refused unless empty." zh:"不支持：非空即报错。"`
 }

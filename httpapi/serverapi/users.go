@@ -15,8 +15,8 @@ func (t *Target) control(kind proto.ControlKind) (proto.Control, *proto.Error) {
 	if t.Session != "" {
 		return proto.Control{}, proto.ErrNotAvailable.With("session is not available: name the connection by client")
 	}
-	if t.User == "" && t.Client == "" {
-		return proto.Control{}, proto.ErrBadRequest.With("there is no user; give the id of one")
+	if t.User == "" { // connections are found by their users alone
+		return proto.Control{}, proto.ErrBadRequest.With("there is no user; give the id of one, also with client: anonymous connections cannot be named")
 	}
 	if err := proto.CheckUser(t.User); err != nil {
 		return proto.Control{}, proto.ErrBadRequest.With("user: %v", err)

@@ -21,7 +21,24 @@ const (
 	readOnlyTransaction = "25006"
 	queryCanceled       = "57014"
 	lockNotAvailable    = "55P03"
+	deadlockDetected    = "40P01"
 )
+
+// isCode says whether an error is the database's with this SQLSTATE.
+func isCode(err error, code string) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && pg.Code == code
+}
+
+// twice runs a statement, and once more when the database ended it to end a deadlock. That is what happens when two statements remove
+// the same messages at once, which they lock in different orders.
+func twice(statement func() error) error {
+	err := statement()
+	if isCode(err, deadlockDetected) {
+		err = statement()
+	}
+	return err
+}
 
 // explain sorts the error of a statement: errLost, journal.ErrUnavailable, or one that is the statement's own.
 func (j *Journal) explain(err error) error {

@@ -11,6 +11,10 @@
 // again as soon as it is back. No call waits longer than 10 seconds. The URL parameter pool_max_conns sets the number
 // of connections, 8 by default; appends never wait for reads.
 //
+// A node with a newer schema migrates the journal under the nodes of the version before, which go on; one of those that is started
+// afterwards is refused with journal.ErrNewerSchema. A migration waits for the locks of tables 2 seconds at a time, and lets others go on
+// in between.
+//
 // After restoring a backup, delete the row epoch of barrage_meta: offsets that were handed out after the backup are
 // handed out again, and a new epoch tells clients so.
 package postgres

@@ -31,8 +31,11 @@ func remove(ctx context.Context, c *pgxpool.Conn, channel string) error {
 	}
 	// The offsets of a channel have no gaps, so each stretch is as many messages.
 	for ; err == nil && first <= head; first += trimStep {
-		_, err = c.Exec(ctx, `DELETE FROM barrage_messages WHERE channel_id = $1 AND "offset" BETWEEN $2 AND $3`,
-			id, first, min(first+trimStep-1, head))
+		err = twice(func() error {
+			_, err := c.Exec(ctx, `DELETE FROM barrage_messages WHERE channel_id = $1 AND "offset" BETWEEN $2 AND $3`,
+				id, first, min(first+trimStep-1, head))
+			return err
+		})
 	}
 	return err
 }

@@ -145,21 +145,57 @@ func checkVersion(text string) (int, error) {
 	return n, nil
 }
 
-// migrate runs the missing migrations in one transaction, under a lock that makes other nodes wait.
+// migratePause is how long nobody waits for a migration between two attempts at its locks; see migrateOnce.
+const migratePause = 2 * time.Second
+
+// migrate runs the missing migrations in one transaction, under a lock that makes other nodes wait. Where their own locks are not to be
+// had, it gives them up and tries again, until ctx ends.
 func (j *Journal) migrate(ctx context.Context, c *pgxpool.Conn) error {
 	start := time.Now()
 	from := 0
-	err := pgx.BeginFunc(ctx, c, func(tx pgx.Tx) (err error) {
-		for _, statement := range []string{
-			"SET LOCAL statement_timeout = 0",
-			"SELECT pg_advisory_xact_lock(hashtextextended('barrage migrate ' || coalesce(current_schema(), ''), 0))",
+	err := pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error {
+		err := execAll(ctx, tx, "SET LOCAL statement_timeout = 0",
+			"SELECT pg_advisory_xact_lock(hashtextextended('barrage migrate ' || coalesce(current_schema(), ''), 0))")
+		for err == nil {
+			if from, err = migrateOnce(ctx, tx); !isCode(err, lockNotAvailable) {
+				break
+			}
+			j.log.Warn("the journal's migration waits for statements that take long; trying again", "error", err, "pause", migratePause)
+			if !sleep(ctx, migratePause) {
+				break
+			}
+			err = nil
+		}
+		return err
+	})
+	if err == nil && from < len(migrations) {
+		j.log.Info("migrated the journal", "from", from, "to", len(migrations), "took", time.Since(start))
+	}
+	return err
+}
+
+// sleep waits; false means that ctx ended.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// migrateOnce runs the missing migrations behind a savepoint, so that a failure keeps no lock but that of the transaction. It does not
+// wait long for the locks of tables: whoever comes after it waits as well.
+func migrateOnce(ctx context.Context, outer pgx.Tx) (from int, err error) {
+	err = pgx.BeginFunc(ctx, outer, func(tx pgx.Tx) (err error) {
+		err = execAll(ctx, tx, "SET LOCAL lock_timeout = '2s'",
 			"CREATE TABLE IF NOT EXISTS barrage_meta (name text PRIMARY KEY, value text NOT NULL)",
 			"INSERT INTO barrage_meta VALUES ('schema', '0') ON CONFLICT DO NOTHING",
-			"INSERT INTO barrage_meta VALUES ('epoch', '" + string(journal.NewEpoch()) + "') ON CONFLICT DO NOTHING",
-		} {
-			if _, err := tx.Exec(ctx, statement, pgx.QueryExecModeSimpleProtocol); err != nil {
-				return wrapSetup(err)
-			}
+			"INSERT INTO barrage_meta VALUES ('epoch', '"+string(journal.NewEpoch())+"') ON CONFLICT DO NOTHING")
+		if err != nil {
+			return err
 		}
 		var version string
 		if err := tx.QueryRow(ctx, "SELECT value FROM barrage_meta WHERE name = 'schema'").Scan(&version); err != nil {
@@ -169,15 +205,22 @@ func (j *Journal) migrate(ctx context.Context, c *pgxpool.Conn) error {
 			return err
 		}
 		for _, step := range migrations[from:] {
-			if _, err := tx.Exec(ctx, step.SQL, pgx.QueryExecModeSimpleProtocol); err != nil {
-				return fmt.Errorf("migration %s: %w", step.Name, wrapSetup(err))
+			if err := execAll(ctx, tx, step.SQL); err != nil {
+				return fmt.Errorf("migration %s: %w", step.Name, err)
 			}
 		}
 		_, err = tx.Exec(ctx, "UPDATE barrage_meta SET value = $1 WHERE name = 'schema'", strconv.Itoa(len(migrations)))
 		return wrapSetup(err)
 	})
-	if err == nil && from < len(migrations) {
-		j.log.Info("migrated the journal", "from", from, "to", len(migrations), "took", time.Since(start))
+	return from, err
+}
+
+// execAll runs statements one after the other.
+func execAll(ctx context.Context, tx pgx.Tx, statements ...string) error {
+	for _, statement := range statements {
+		if _, err := tx.Exec(ctx, statement, pgx.QueryExecModeSimpleProtocol); err != nil {
+			return wrapSetup(err)
+		}
 	}
-	return err
+	return nil
 }

@@ -357,6 +357,82 @@ func BenchmarkAppend(b *testing.B) {
 	journaltest.Benchmark(b, func(b *testing.B) journal.Journal { return open(b, fresh(b)) })
 }
 
+// begin opens a transaction with one statement in it; it ends with the test at the latest.
+func begin(t *testing.T, url, statement string) *pgx.Conn {
+	t.Helper()
+	c, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close(context.Background()) })
+	if _, err := c.Exec(t.Context(), "BEGIN; "+statement, pgx.QueryExecModeSimpleProtocol); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// waitForLock waits until a statement of a journal that holds a text waits for a lock.
+func waitForLock(t *testing.T, text string) {
+	t.Helper()
+	c, err := pgx.Connect(t.Context(), server.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close(t.Context())
+	const waiting = `SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name = 'barrage' AND strpos(query, $1) > 0`
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		var n int
+		if err := c.QueryRow(t.Context(), waiting, text).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		if n > 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("no statement with %s waits for a lock", text)
+		}
+	}
+}
+
+// Remove and Trim lock the messages that they remove in different orders.
+func TestADeadlockIsNotTheEndOfARemoval(t *testing.T) {
+	for name, remove := range map[string]func(j *postgres.Journal) error{
+		"Remove": func(j *postgres.Journal) error { return j.Remove(t.Context(), "a") },
+		"Trim": func(j *postgres.Journal) error {
+			_, err := j.Trim(t.Context(), journal.Policy{Default: journal.Retention{Count: 1}})
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			url := fresh(t)
+			j := open(t, url+"&deadlock_timeout=2s") // the other one must close the circle within that
+			for range 3 {
+				if _, err := j.Append(t.Context(), draft("")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			const lock = `SELECT FROM barrage_messages WHERE "offset" = %d FOR UPDATE`
+			other := begin(t, url, "SET LOCAL deadlock_timeout = '60s'; "+fmt.Sprintf(lock, 2))
+			done := make(chan error, 1)
+			go func() { done <- remove(j) }()
+			waitForLock(t, "DELETE FROM barrage_messages")
+			if _, err := other.Exec(t.Context(), fmt.Sprintf(lock, 1)); err != nil {
+				t.Fatalf("the other transaction must not be the victim: %v", err)
+			}
+			if err := other.Close(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-done; err != nil {
+				t.Errorf("%s must remove after a deadlock what it could not remove before: %v", name, err)
+			}
+			p, err := j.Read(t.Context(), "a", journal.Range{})
+			if err != nil || len(p.Messages) > 1 {
+				t.Errorf("%s must have removed the messages, got %d, %v", name, len(p.Messages), err)
+			}
+		})
+	}
+}
+
 // lockChannel holds the lock on all heads until it is called back.
 func lockChannel(t *testing.T, url string) (unlock func()) {
 	t.Helper()

@@ -96,10 +96,15 @@ func trim(ctx context.Context, c *pgxpool.Conn, p journal.Policy) (removed int64
 		after = due[len(due)-1]
 		for len(due) > 0 {
 			var n int64
-			if n, due, err = trimSome(ctx, c, due, l); err != nil {
+			var rest []int64
+			err := twice(func() (err error) {
+				n, rest, err = trimSome(ctx, c, due, l)
+				return err
+			})
+			if err != nil {
 				return removed, err
 			}
-			removed += n
+			removed, due = removed+n, rest
 		}
 	}
 }

@@ -3,17 +3,19 @@
 package postgres_test
 
 import (
+	"context"
 	"os"
 	"testing"
+	"time"
 
 	"barrage/journal"
 
 	"github.com/jackc/pgx/v5"
 )
 
-// A node of the version before, in the middle of a rolling upgrade, has connections with prepared statements and goes on with them:
-// the schema is migrated under it by a node of this version.
-func TestANodeOfTheVersionBeforeGoesOnAfterTheMigration(t *testing.T) {
+// freshOld returns the URL of a schema as the version before has made it.
+func freshOld(t *testing.T) string {
+	t.Helper()
 	url := fresh(t)
 	for _, step := range []string{"migrations/0001_base.sql", "migrations/0002_append_batch.sql"} {
 		text, err := os.ReadFile(step)
@@ -24,6 +26,13 @@ func TestANodeOfTheVersionBeforeGoesOnAfterTheMigration(t *testing.T) {
 	}
 	execute(t, url, `CREATE TABLE barrage_meta (name text PRIMARY KEY, value text NOT NULL);
 		INSERT INTO barrage_meta VALUES ('schema', '2'), ('epoch', 'old')`)
+	return url
+}
+
+// A node of the version before, in the middle of a rolling upgrade, has connections with prepared statements and goes on with them:
+// the schema is migrated under it by a node of this version.
+func TestANodeOfTheVersionBeforeGoesOnAfterTheMigration(t *testing.T) {
+	url := freshOld(t)
 	old, err := pgx.Connect(t.Context(), url)
 	if err != nil {
 		t.Fatal(err)
@@ -62,5 +71,39 @@ func TestANodeOfTheVersionBeforeGoesOnAfterTheMigration(t *testing.T) {
 		if string(m.Attributes) != want {
 			t.Errorf("offset %d must have the attributes %q, not %q", m.Offset, want, m.Attributes)
 		}
+	}
+}
+
+// While the migration cannot have its locks, because of a statement that takes long, everybody else goes on in between.
+func TestAMigrationThatMustWaitLetsOthersGoOn(t *testing.T) {
+	url := freshOld(t)
+	long := begin(t, url, "SELECT count(*) FROM barrage_messages")
+	j := open(t, url)
+	migrated := make(chan error, 1)
+	go func() { migrated <- j.Ready(t.Context()) }()
+	waitForLock(t, "ALTER TABLE barrage_messages")
+	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Second)
+	defer cancel()
+	other, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close(t.Context())
+	if _, err := other.Exec(ctx, "SELECT count(*) FROM barrage_messages"); err != nil {
+		t.Errorf("a statement that comes while a migration waits for a long one must have its turn: %v", err)
+	}
+	select {
+	case err := <-migrated:
+		t.Fatalf("the migration waits until the long statement has ended, and does not give up: %v", err)
+	default:
+	}
+	if _, err := long.Exec(t.Context(), "COMMIT"); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-migrated; err != nil {
+		t.Errorf("when the long statement has ended the migration must be done: %v", err)
+	}
+	if _, err := j.Append(t.Context(), draft("")); err != nil {
+		t.Error(err)
 	}
 }

@@ -90,7 +90,7 @@ type arriving struct {
 func (s *Session) arrive(id uint32, known map[string]*protocol.SubscribeRequest) {
 	a := &arrival{session: s, id: id, left: 1}
 	for _, name := range s.given() {
-		if proto.CheckChannel(name) != nil {
+		if !s.server().exists(name) {
 			continue
 		}
 		sub, err := s.add(name, s.whoTerms(name), s.server().announces(name), true)
@@ -120,7 +120,12 @@ func (s *Session) arrive(id uint32, known map[string]*protocol.SubscribeRequest)
 	}
 }
 
-// given are the channels that the server subscribes the client to, in order.
+// exists says whether a channel may have this name, whoever gives it.
+func (s *Server) exists(channel string) bool {
+	return proto.CheckChannel(channel) == nil && (s.Policy == nil || s.Policy.Exists(channel) == nil)
+}
+
+// given are the channels that the server subscribes the client to where they exist, in order.
 func (s *Session) given() []string {
 	who := s.who()
 	names := slices.Collect(maps.Keys(who.Subs))

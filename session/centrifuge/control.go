@@ -57,12 +57,13 @@ func (s *Session) part(name string, why parting) bool {
 	return s.drop(name, func() { s.reply(unsubscribed(name, why)) })
 }
 
-// subscribeByServer subscribes the client to a channel, unless it is already; false when it is not connected or may have no more.
+// subscribeByServer subscribes the client to a channel, unless it is already; false when it is not connected, may have
+// no more, or the channel does not exist.
 func (s *Session) subscribeByServer(c proto.Control) bool {
 	s.mu.Lock()
 	ready := s.state == connected
 	s.mu.Unlock()
-	if !ready || proto.CheckChannel(c.Channel) != nil {
+	if !ready || !s.server().exists(c.Channel) {
 		return false
 	}
 	terms := auth.Subscription{Info: c.Info, Data: c.Data}

@@ -2,6 +2,8 @@ package centrifuge
 
 import (
 	"encoding/json"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -197,6 +199,23 @@ func TestTheServerSubscribesFirst(t *testing.T) {
 	}
 	if want := `{"push":{"channel":"#bob","pub":{"data":6,"offset":6}}}`; !strings.Contains(got, "\n"+want) {
 		t.Errorf("what was missed follows: %s", got)
+	}
+}
+
+func TestTheServerSubscribesToNothingThatDoesNotExist(t *testing.T) {
+	s := closed(t, func(s *Server) {
+		s.Personal = true
+		s.Policy.Default.Pattern = regexp.MustCompile(`^given$`)
+	})
+	s.Message([]byte(`{"id":1,"connect":{"token":"bob"}}`))
+	s.expect(`{"id":1,"connect":{"client":"c1","expires":true,"ttl":60,"subs":{` + given + `},"ping":25,"pong":true}}`)
+	s.Control(proto.Control{Kind: proto.ControlSubscribe, Channel: "other"})
+	s.expect()
+	if i := s.Info(); !slices.Equal(i.Channels, []string{"given"}) {
+		t.Errorf("neither a token nor the server API makes up channels whose names the pattern refuses: %v", i.Channels)
+	}
+	if n := s.backend.presentIn("other") + s.backend.presentIn("#bob") + s.backend.presentIn("live:given"); n != 0 {
+		t.Errorf("nobody is present where they cannot be: %d", n)
 	}
 }
 
