@@ -395,7 +395,7 @@ func TestServeOpensItsDebugEndpointsOnRequest(t *testing.T) {
 	t.Parallel()
 	for _, engine := range []string{"auto", "portable"} {
 		s := serve(t, "--journal", "memory:", "--debug-endpoints", "--engine", engine)
-		for path, want := range map[string]int{"/debug/pprof/": 200, "/debug/pprof/heap": 200, "/debug/pprof/cmdline": 200, "/echo": 426, "/echo/": 404} {
+		for path, want := range map[string]int{"/debug/pprof/": 200, "/debug/pprof/heap": 200, "/debug/pprof/cmdline": 404, "/echo": 426, "/echo/": 404} {
 			if status, _ := s.get(path); status != want {
 				t.Errorf("with --debug-endpoints GET %s is answered with %d, not %d", path, want, status)
 			}
