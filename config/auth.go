@@ -1,6 +1,7 @@
 package config
 
 import (
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -114,5 +115,10 @@ func (c *Config) checkUserHeader(p *Problems) {
 	}
 	if len(c.TrustedProxies) == 0 {
 		p.addf("auth.user_header: nobody is believed; say in trusted_proxies which proxies set the header")
+	}
+	for _, proxy := range c.TrustedProxies {
+		if all, err := netip.ParsePrefix(proxy); err == nil && all.Bits() == 0 {
+			p.addf("auth.user_header: %s in trusted_proxies is everybody, who could all say to be anyone; name the proxies", proxy)
+		}
 	}
 }

@@ -228,6 +228,7 @@ func TestValidate(t *testing.T) {
 		{"two sets for everybody", func(c *Config) { c.Auth.JWKS = []string{"https://a/", "https://b/"} }, "auth.jwks: only one URL can be without an issuer"},
 		{"an issuer twice", func(c *Config) { c.Auth.JWKS = []string{"i=https://a/", "i=https://b/"} }, `auth.jwks: the issuer "i" is given twice`},
 		{"a header that nobody is believed", func(c *Config) { c.Auth.UserHeader = "X-User-Id" }, "auth.user_header: nobody is believed; say in trusted_proxies"},
+		{"a header that everybody is believed", func(c *Config) { c.Auth.UserHeader, c.TrustedProxies = "X-User-Id", []string{"::/0"} }, "auth.user_header: ::/0 in trusted_proxies is everybody"},
 		{"a header that means something else", func(c *Config) { c.Auth.UserHeader = "Cookie" }, `auth.user_header: "Cookie" cannot be it`},
 		{"a header with a colon", func(c *Config) { c.Auth.UserHeader = "X:" }, `auth.user_header: "X:" cannot be it`},
 		{"log format", func(c *Config) { c.Log.Format = "xml" }, `log.format: "xml" is not a format`},

@@ -133,7 +133,8 @@ var settings = []Setting{
 		field: func(c *Config) any { return &c.Open },
 	}, {
 		Name: "origins", Hint: "LIST", Summary: "origins besides the node's own whose pages may connect; * allows all",
-		Doc: "The origins (scheme://host[:port]) besides the node's own whose pages may connect; \"*\" allows all. " +
+		Doc: "The origins (scheme://host[:port]) besides the node's own whose pages may connect; \"*\" allows all, but not to act for users " +
+			"that a proxy names (auth.user_header). " +
 			"Programs that are no browsers send no origin and are not concerned.",
 		field: func(c *Config) any { return &c.Origins },
 	}, {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"barrage/auth"
 	"barrage/engine"
 	"barrage/proto"
 	"barrage/session"
@@ -45,10 +46,22 @@ func (g *Gateway) fillCentrifuge() {
 	if s.Tokens == nil {
 		s.Tokens, s.Anonymous = g.Tokens, g.Anonymous
 	}
+	if s.Tokens == nil && g.UserHeader != "" {
+		s.Tokens = noTokens{} // there is authentication: who is not named by a proxy is not let in as if there were none
+	}
 	if s.Limits == nil {
 		s.Limits = g.Limits
 	}
 	g.Centrifuge = &s
+}
+
+// noTokens are those of a gateway where proxies alone say who a client is.
+type noTokens struct{}
+
+func (noTokens) Connection(string) (*auth.Identity, *proto.Error) { return nil, proto.ErrUnauthorized }
+
+func (noTokens) Subscription(string, string, string, string) (auth.Subscription, *proto.Error) {
+	return auth.Subscription{}, proto.ErrUnauthorized
 }
 
 // centrifugeTarget is what a client of the Centrifuge protocol asks for in its handshake.

@@ -277,11 +277,8 @@ func (g *Gateway) admit(r *http.Request) (a admission, err error) {
 	}
 	switch {
 	case a.echo:
-	case a.centrifuge != nil && g.Tokens != nil:
-		a.identity, a.refused = g.shown(r, nil, 0) // the first command may show a token
-		a.subprotocol = a.centrifuge.subprotocol()
 	case a.centrifuge != nil:
-		a.identity, a.refused = g.identify(r, nil, 0)
+		a.identity, a.refused = g.shown(r, nil, 0)
 		a.subprotocol = a.centrifuge.subprotocol()
 	default:
 		a.identity, a.refused = g.identify(r, up.Protocols, inSubprotocol)

@@ -53,13 +53,21 @@ type part struct {
 	Detail string `json:"detail"`
 }
 
+// brokerWords says how the broker is, but not where: everyone may read it. The log has what the broker says itself.
+func brokerWords(up bool) string {
+	if up {
+		return "works"
+	}
+	return "does not work; the log of this node says why"
+}
+
 // ready answers 200 when the node can do all of its work, and 503 while it is starting, draining or without its journal.
 // A broker that is away does not count: the node then follows the journal.
 func (a *API) ready(w http.ResponseWriter, _ *http.Request) {
 	h := a.node.Health()
 	out := readiness{
 		Ready: h.JournalOK && !a.draining.Load(), Node: a.node.Name(), Mode: h.Mode(),
-		Journal: part{h.JournalOK, h.Journal}, Broker: part{h.Broker.Up, h.Broker.Detail},
+		Journal: part{h.JournalOK, h.Journal}, Broker: part{h.Broker.Up, brokerWords(h.Broker.Up)},
 	}
 	if a.draining.Load() {
 		out.Mode = "draining"

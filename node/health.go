@@ -9,7 +9,8 @@ import (
 
 // Health is how a node's surroundings are.
 type Health struct {
-	// JournalOK says that the journal answered the last time it was asked; Journal is a sentence for people.
+	// JournalOK says that the journal answered the last time it was asked; Journal says so in words, and nothing of where it is: why it
+	// does not answer is in the log.
 	JournalOK bool
 	Journal   string
 	Broker    broker.State
@@ -49,12 +50,14 @@ func (n *Node) watchJournal(ctx context.Context) {
 			return
 		}
 		if err != nil {
-			h = Health{Journal: err.Error()}
+			h = Health{Journal: "does not answer; the log of this node says why"}
 		}
 		was := n.health.Swap(&h)
 		switch {
 		case err != nil && (was.JournalOK || first):
 			n.log.Error("the journal does not answer; publishes are refused until it does", "error", err)
+		case err != nil:
+			n.log.Debug("the journal still does not answer", "error", err)
 		case err == nil && !was.JournalOK && !first:
 			n.log.Info("the journal answers again")
 		}

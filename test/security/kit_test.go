@@ -31,8 +31,14 @@ import (
 	"barrage/proto"
 )
 
+// atEnd is called when all tests are over.
+var atEnd []func()
+
 func TestMain(m *testing.M) {
 	code := m.Run()
+	for _, end := range atEnd {
+		end()
+	}
 	http.DefaultClient.CloseIdleConnections()
 	if err := goleak.Find(); err != nil && code == 0 {
 		fmt.Fprintln(os.Stderr, err)
