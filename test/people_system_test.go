@@ -354,6 +354,10 @@ func TestPeople(t *testing.T) {
 	}{
 		{"tokens", testTokens},
 		{"personal channels", testPersonalChannels},
+		{"presence", testPresence},
+		{"joins and leaves", testJoinsAndLeaves},
+		{"many members", testManyMembers},
+		{"server API", testServerAPI},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.run(t, p) })
 	}
