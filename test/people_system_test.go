@@ -358,6 +358,8 @@ func TestPeople(t *testing.T) {
 		{"joins and leaves", testJoinsAndLeaves},
 		{"many members", testManyMembers},
 		{"server API", testServerAPI},
+		{"rules", testRules},
+		{"limits", testLimits},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.run(t, p) })
 	}
