@@ -126,7 +126,7 @@ func testPresence(t *testing.T, p *people) {
 			}
 		}
 	}
-	agree(5*time.Second, 3, want)
+	agree(12*time.Second, 3, want) // a node that was killed before may be missing until its lease ends
 	began := time.Now()
 	if err := p.Nodes[2].Kill(); err != nil {
 		t.Fatal(err)
