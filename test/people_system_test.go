@@ -47,6 +47,7 @@ auth:
   personal: true
 api:
   keys: ["tests:admin:` + peopleKey + `"]
+history: {trim: 1s}
 limits:
   user_publishes: 20
   user_connections: 10
@@ -61,6 +62,7 @@ namespaces:
   s-nobody:     {subscribe: nobody}
   s-subscriber: {subscribe: subscriber}
   s-user:       {subscribe: user}
+  s-short:      {subscribe: anyone, history: anyone, count: 10}
   s-live:       {class: live, subscribe: anyone, publish: anyone}
 `
 

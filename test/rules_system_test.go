@@ -6,12 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
+	"barrage/internal/testserver"
 	"barrage/proto"
 
 	"github.com/centrifugal/centrifuge-go"
+	"github.com/centrifugal/gocent/v3"
 )
 
 // allowed is what the rules of docs/security.md say about somebody.
@@ -192,6 +195,32 @@ func testRules(t *testing.T, p *people) {
 		}
 	}
 	testPatternAndClass(t, p)
+	testRetention(t, p)
+}
+
+// A namespace says how much its channels keep, and no other does so little.
+func testRetention(t *testing.T, p *people) {
+	ctx := within(t, 30*time.Second)
+	for i := range 30 {
+		if _, err := p.api.Broadcast(ctx, []string{"s-short:room", "open:long"}, fmt.Append(nil, i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, defaultWait, "a channel keeps as many messages as its namespace says", func() bool {
+		h, err := p.api.History(ctx, "s-short:room", gocent.WithLimit(gocent.NoLimit))
+		return err == nil && h.Offset == 30 && len(h.Publications) == 10 && h.Publications[0].Offset == 21
+	})
+	if h, err := p.api.History(ctx, "open:long", gocent.WithLimit(gocent.NoLimit)); err != nil || len(h.Publications) != 30 {
+		t.Errorf("channels of other namespaces keep theirs: got %d, %v", len(h.Publications), err)
+	}
+	c := dial(t, p.Nodes[1].URL(), Channel("ws", "s-short:room", "since=5"))
+	if l := next(t, c); l.Reset == nil {
+		t.Errorf("a position in what is not kept any more is reset: got %s", l.Text)
+	}
+	d := somebody{"Centrifuge JSON", "uma"}.connect(t, p)
+	if h, err := d.History(ctx, "s-short:room", centrifuge.WithHistoryLimit(100)); err != nil || len(h.Publications) != 10 {
+		t.Errorf("the SDK reads what is kept: got %d, %v", len(h.Publications), err)
+	}
 }
 
 // A name that does not match its namespace's pattern is no channel; a live channel stores nothing.
@@ -308,4 +337,77 @@ func testUserConnections(t *testing.T, p *people) {
 	}
 	d := startDevice(t, "connie", last.URL(), false, centrifuge.Config{Token: tokenOf(t, "connie", time.Hour)})
 	d.expect(t, "disconnected 3504")
+}
+
+// What a connection, a channel and a message may be, by every protocol: more is refused with the time to wait, where the protocol has a place
+// for that, and without harm for what else the connection does.
+func TestLimitsOfANode(t *testing.T) {
+	n := startNode(t, testserver.NodeOptions{Name: "a", Env: []string{
+		"BARRAGE_LIMITS_PUBLISHES=5", "BARRAGE_LIMITS_COMMANDS=50", "BARRAGE_LIMITS_CHANNEL_PUBLISHES=15", "BARRAGE_LIMITS_MESSAGE=4KiB",
+	}})
+	flood := func(c *Client, command string, most int) (taken int, refused Line) {
+		t.Helper()
+		for range most + 1 {
+			l := ask(t, c, command)
+			if l.Error != nil {
+				return taken, l
+			}
+			taken++
+		}
+		return taken, Line{}
+	}
+	refusal := func(what string, taken, least, most int, l Line) { // the longer it takes the more are let through
+		t.Helper()
+		if l.Error == nil || l.Error.Code != 111 || !l.Error.Retry || l.Error.RetryAfter <= 0 || l.Error.RetryAfter > 1000 || taken < least || taken > most {
+			t.Errorf("%s: after %d to %d there is error 111 with the time to wait: got %s after %d", what, least, most, l.Text, taken)
+		}
+	}
+	c, _ := join(t, n.URL(), "one", "echo=0")
+	taken, l := flood(c, `{"publish":{"data":1}}`, 20)
+	refusal("publishes of a connection", taken, 10, 15, l)
+	time.Sleep(time.Duration(l.Error.RetryAfter) * time.Millisecond) // as the server asked
+	if l := ask(t, c, `{"publish":{"data":1}}`); l.Ack == nil {
+		t.Errorf("after the time that was told a publish is taken: got %s", l.Text)
+	}
+	taken, l = flood(c, `{"info":{}}`, 400)
+	refusal("commands of a connection", taken, 85, 250, l)
+
+	taken = 0
+	for range 5 { // each within its own limit
+		var some int
+		c, _ := join(t, n.URL(), "shared", "echo=0")
+		some, l = flood(c, `{"publish":{"data":1}}`, 8)
+		if taken += some; l.Error != nil {
+			break
+		}
+	}
+	refusal("publishes into a channel", taken, 30, 39, l)
+
+	raw := dial(t, n.URL(), "/raw/other")
+	for range 20 {
+		send(t, raw, "x")
+	}
+	var err error
+	for err == nil {
+		_, err = raw.Frame(defaultWait)
+	}
+	if CloseCode(err) != 3013 {
+		t.Errorf("/raw, which has no answers, is closed with 3013: got %v", err)
+	}
+	d := startDevice(t, "the SDK", n.URL(), false, centrifuge.Config{})
+	d.expect(t, "connected")
+	err = nil
+	for i := 0; i < 30 && err == nil; i++ {
+		_, err = d.Publish(within(t, defaultWait), "another", []byte(`1`))
+	}
+	var e *centrifuge.Error
+	if !errors.As(err, &e) || e.Code != 111 || !e.Temporary {
+		t.Errorf("the SDK is told 111, temporary: got %v", err)
+	}
+	big := dial(t, n.URL(), "/ws/big")
+	next(t, big)
+	send(t, big, `{"publish":{"data":"`+strings.Repeat("x", 5000)+`"}}`)
+	if l, err := big.Next(defaultWait); CloseCode(err) != 1009 {
+		t.Errorf("a message that is too large is closed with 1009: got %s, %v", l.Text, err)
+	}
 }
