@@ -355,10 +355,10 @@ func TestPeople(t *testing.T) {
 		run  func(*testing.T, *people)
 	}{
 		{"tokens", testTokens},
-		{"personal channels", testPersonalChannels},
 		{"presence", testPresence},
 		{"joins and leaves", testJoinsAndLeaves},
 		{"many members", testManyMembers},
+		{"personal channels", testPersonalChannels},
 		{"server API", testServerAPI},
 		{"rules", testRules},
 		{"limits", testLimits},

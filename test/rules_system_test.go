@@ -373,7 +373,7 @@ func TestLimitsOfANode(t *testing.T) {
 	refusal("commands of a connection", taken, 85, 250, l)
 
 	taken = 0
-	for range 5 { // each within its own limit
+	for range 8 { // each within its own limit
 		var some int
 		c, _ := join(t, n.URL(), "shared", "echo=0")
 		some, l = flood(c, `{"publish":{"data":1}}`, 8)
@@ -381,7 +381,7 @@ func TestLimitsOfANode(t *testing.T) {
 			break
 		}
 	}
-	refusal("publishes into a channel", taken, 30, 39, l)
+	refusal("publishes into a channel", taken, 30, 60, l)
 
 	raw := dial(t, n.URL(), "/raw/other")
 	for range 20 {
