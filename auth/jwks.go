@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -30,6 +31,9 @@ const (
 	maxSetKeys = 100
 	// maxTried bounds how many keys a token without a key id is tried with.
 	maxTried = 16
+	// maxAsked bounds the key ids that a source remembers having been asked for, maxID each of them in bytes.
+	maxAsked = 256
+	maxID    = 128
 	// maxRedirects bounds how often a fetch is sent elsewhere.
 	maxRedirects = 3
 )
@@ -51,6 +55,9 @@ type keySource struct {
 	stats   *VerifierStats
 	current atomic.Pointer[fetched] // nil before the first fetch that worked
 	wake    chan struct{}           // asks for a fetch; holds one
+
+	mu    sync.Mutex
+	asked map[string]time.Time // owner: mu; when key ids that are not known were first asked for; at most maxAsked
 }
 
 // fetched is what a fetch gave. It is immutable.
@@ -66,7 +73,7 @@ func newKeySource(set KeySet, o VerifierOptions, stats *VerifierStats) *keySourc
 		every = renewEvery
 	}
 	s := &keySource{
-		set: set, every: every, client: o.Client, stats: stats, wake: make(chan struct{}, 1),
+		set: set, every: every, client: o.Client, stats: stats, wake: make(chan struct{}, 1), asked: map[string]time.Time{},
 		log: o.Log.With("issuer", set.Issuer, "url", shown(set.URL)),
 	}
 	if u, err := url.Parse(set.URL); err == nil && u.Scheme == "http" {
@@ -111,18 +118,39 @@ func (s *keySource) find(id string) []key {
 	return f.byID[id]
 }
 
-// renew says whether fetching again may help a token whose key is not known, and asks for it: not when that has been done just now.
-func (s *keySource) renew(now time.Time) bool {
+// renew says whether fetching again may help a token with a key id that is not known, and asks for it: not when the keys have been
+// fetched just now, and after somebody asked for that id. Until the next fetch, which waits until renewLeast after the last one,
+// nobody knows whether it has come since.
+func (s *keySource) renew(id string, now time.Time) bool {
 	f := s.current.Load()
-	if f != nil && now.Sub(f.at) < renewLeast {
+	if f == nil { // run is trying anyway
+		return true
+	}
+	if late := s.after(id, f.at, now); !late && now.Sub(f.at) < renewLeast {
 		return false
 	}
-	if f != nil { // before the first, run is trying anyway
-		select {
-		case s.wake <- struct{}{}:
-		default:
-		}
+	select {
+	case s.wake <- struct{}{}:
+	default:
 	}
+	return true
+}
+
+// after says whether a key id was first asked for after a fetch, and remembers it. Of a token without one nothing is remembered.
+func (s *keySource) after(id string, fetch, now time.Time) bool {
+	if id == "" || len(id) > maxID {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	first, known := s.asked[id]
+	if known {
+		return first.After(fetch)
+	}
+	if len(s.asked) >= maxAsked {
+		clear(s.asked) // some are told to come back once more
+	}
+	s.asked[id] = now
 	return true
 }
 

@@ -262,6 +262,8 @@ type lookup struct {
 	issuer string
 	// source may have the key after it has been fetched anew; nil when that would not help.
 	source *keySource
+	// id is the token's key id; empty without one.
+	id string
 }
 
 // errUnready is a key set that must be fetched before the token can be judged.
@@ -272,7 +274,7 @@ func (v *Verifier) lookup(t *jwt.Token, issuer string, now time.Time) (l lookup,
 	if _, critical := t.Header["crit"]; critical {
 		return l, claimError("the token has extensions (crit) that are not known here") // RFC 7515, section 4.1.11
 	}
-	id, _ := t.Header["kid"].(string)
+	l.id, _ = t.Header["kid"].(string)
 	alg := t.Method.Alg()
 	add := func(keys []key) {
 		for i := range keys {
@@ -288,9 +290,9 @@ func (v *Verifier) lookup(t *jwt.Token, issuer string, now time.Time) (l lookup,
 		add(*v.fixed.Load())
 	}
 	if l.source != nil {
-		known := l.source.find(id)
+		known := l.source.find(l.id)
 		add(known)
-		if id != "" && len(known) > 0 {
+		if l.id != "" && len(known) > 0 {
 			l.source = nil // fetching again would give the same key
 		}
 	}
@@ -304,7 +306,7 @@ func (v *Verifier) lookup(t *jwt.Token, issuer string, now time.Time) (l lookup,
 func (l *lookup) explain(err error, now time.Time) error {
 	claim, isClaim := errors.AsType[claimError](err)
 	unsigned := errors.Is(err, jwt.ErrTokenSignatureInvalid)
-	if l.source != nil && (unsigned || isClaim) && l.source.renew(now) {
+	if l.source != nil && (unsigned || isClaim) && l.source.renew(l.id, now) {
 		return errUnready
 	}
 	switch {

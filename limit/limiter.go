@@ -148,12 +148,15 @@ func (l *Limiter) refuse(c *Connection, count *atomic.Int64, wait time.Duration,
 	return proto.ErrTooMany.With(format, r.PerSecond).After(wait)
 }
 
-// share is what other nodes leave of a rate: never less than a tenth, since what they report is a moment old.
+// share is what other nodes leave of a rate: never less than a tenth, since what they report is a moment old. The burst shrinks with
+// it, so that it lasts as long as before: a bucket that is empty at one rate must be so at the other.
 func (l *Limiter) share(r Rate, user string) Rate {
 	if l.options.Usage == nil {
 		return r
 	}
-	r.PerSecond = max(r.PerSecond-l.options.Usage.Remote(user), r.PerSecond/10)
+	left := max(1-l.options.Usage.Remote(user)/r.PerSecond, 0.1)
+	r.PerSecond *= left
+	r.Burst = int(float64(r.Burst) * left)
 	return r
 }
 

@@ -180,3 +180,26 @@ func TestNothingLimitsNothing(t *testing.T) {
 		t.Error("a nil Limiter must limit nothing")
 	}
 }
+
+func TestABurstIsNotGivenAgainWhenOthersAreHeardOf(t *testing.T) {
+	elsewhere := &others{}
+	l := New(Options{UserPublishes: Rate{10, 20}, Usage: elsewhere})
+	now, taken := time.Now(), 0
+	for l.Publish(&Connection{}, "ann", "room", now) == nil {
+		taken++
+	}
+	if taken != 20 {
+		t.Errorf("a user has a burst of 20 at once, not %d", taken)
+	}
+	elsewhere.publishes = 9
+	if l.Publish(&Connection{}, "ann", "room", now) == nil {
+		t.Error("who has used the burst has none left when others are heard of")
+	}
+	now = now.Add(2 * time.Second)
+	for taken = 0; l.Publish(&Connection{}, "ann", "room", now) == nil; {
+		taken++
+	}
+	if taken < 1 || taken > 3 {
+		t.Errorf("a tenth of the rate, in two seconds, is about 2: not %d", taken)
+	}
+}

@@ -47,6 +47,7 @@ auth:
   personal: true
 api:
   keys: ["tests:admin:` + peopleKey + `"]
+history: {trim: 1s}
 limits:
   user_publishes: 20
   user_connections: 10
@@ -61,6 +62,7 @@ namespaces:
   s-nobody:     {subscribe: nobody}
   s-subscriber: {subscribe: subscriber}
   s-user:       {subscribe: user}
+  s-short:      {subscribe: anyone, history: anyone, count: 10}
   s-live:       {class: live, subscribe: anyone, publish: anyone}
 `
 
@@ -353,7 +355,13 @@ func TestPeople(t *testing.T) {
 		run  func(*testing.T, *people)
 	}{
 		{"tokens", testTokens},
+		{"presence", testPresence},
+		{"joins and leaves", testJoinsAndLeaves},
+		{"many members", testManyMembers},
 		{"personal channels", testPersonalChannels},
+		{"server API", testServerAPI},
+		{"rules", testRules},
+		{"limits", testLimits},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.run(t, p) })
 	}

@@ -214,7 +214,9 @@ func testSentAway(t *testing.T, p *people) {
 	}
 	f := startFollower(t, client.Options{URLs: []string{p.URL()}, Channel: "chat:room", Token: always(token)})
 	eventually(t, defaultWait, "the Go client is welcome", func() bool { return f.told("welcome") == 1 })
-	var who struct{ Connections map[string]struct{ Node, Protocol string } }
+	var who struct {
+		Connections map[string]struct{ Node, Protocol string }
+	}
 	call(t, p.URL(), "connections", `{"user":"mallory"}`, &who)
 	var affected struct {
 		Affected int
