@@ -77,7 +77,7 @@ func TestOneChannelByEveryProtocol(t *testing.T) {
 	events := follow(t, cluster.URL()+"/sse/room")
 	asJSON := startGo(t, l, sdkURL(cluster), "room", "json", false)
 	asProtobuf := startGo(t, l, sdkURL(cluster), "room", "protobuf", true)
-	js := startJS(t, l, sdkURL(cluster), "room", 1, "json")
+	js := startJS(t, l, cluster.URL(), "room", 1, "json")
 	eventually(t, 20*time.Second, "the SDKs are subscribed", func() bool { _, n, _ := l.Counts(); return n == 3 })
 
 	ctx, cancel := context.WithTimeout(context.Background(), defaultWait)
