@@ -257,3 +257,102 @@ func surviveKills(t *testing.T, cluster *testserver.NodeCluster, l *Ledger, mess
 	acked, n, _ := l.Counts()
 	t.Logf("%d messages acknowledged and seen by %d subscribers; %v", acked, n, l.codes)
 }
+
+// The published SDK by its transports for networks that let no WebSocket through: the commands go to any node, and reach the one with
+// the session.
+func TestPublishedSDKWithoutWebSocketsSurvivesKilledNodes(t *testing.T) {
+	cluster := startCluster(t, testserver.ClusterOptions{})
+	l := NewLedger()
+	const each = 4
+	var crowds []*jsCrowd
+	for _, transport := range []string{"sse", "http_stream", "http_stream_protobuf", "json"} {
+		crowds = append(crowds, startJS(t, l, cluster.URL(), "room", each, transport))
+	}
+	eventually(t, 30*time.Second, "every client is subscribed", func() bool {
+		_, n, _ := l.Counts()
+		return n == each*len(crowds)
+	})
+	surviveKills(t, cluster, l, 90, func(ctx context.Context, publishing *sync.WaitGroup) {
+		for _, c := range crowds[:3] {
+			publishing.Go(func() { c.publish(ctx) })
+		}
+	})
+	if forwardedBy(t, cluster.Nodes[2]) == 0 { // the others were started again
+		t.Error("commands that reach another node than that of the session are handed on")
+	}
+}
+
+// forwardedBy is how many requests with commands a node has handed to others.
+func forwardedBy(t *testing.T, n *testserver.Node) int {
+	t.Helper()
+	resp, err := http.Get(n.URL() + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := regexp.MustCompile(`(?m)^barrage_emulated_forwarded_total (\d+)$`).FindSubmatch(text)
+	if found == nil {
+		t.Fatal("a node counts the requests that it hands on")
+	}
+	count, _ := strconv.Atoi(string(found[1]))
+	return count
+}
+
+// The published SDK in a real browser, while its node is killed.
+func TestPublishedSDKInABrowser(t *testing.T) {
+	for _, transport := range []string{"websocket", "sse", "http_stream"} {
+		t.Run(transport, func(t *testing.T) { sdkInABrowser(t, transport) })
+	}
+}
+
+func sdkInABrowser(t *testing.T, transport string) {
+	cluster := startCluster(t, testserver.ClusterOptions{})
+	endpoint := sdkURL(cluster)
+	if transport != "websocket" {
+		endpoint = cluster.URL() + "/connection/" + transport
+	}
+	code, err := os.ReadFile(filepath.Join(sdkFolder(t), "node_modules", "centrifuge", "dist", "centrifuge.js"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := openPage(t, startBrowser(t), cluster.URL(), "ann")
+	evaluate[bool](p, string(code)+`; true`)
+	evaluate[bool](p, fmt.Sprintf(`(() => {
+		window.seen = []; window.told = []; window.acked = 0;
+		window.client = new Centrifuge([{ transport: %q, endpoint: %q }], { emulationEndpoint: '/emulation', minReconnectDelay: 100, maxReconnectDelay: 1000 });
+		window.sub = client.newSubscription('room');
+		client.on('connecting', (c) => told.push('connecting ' + c.code));
+		client.on('disconnected', (c) => told.push('disconnected ' + c.code));
+		sub.on('subscribed', (c) => { if (c.wasRecovering && !c.recovered) told.push('unrecovered'); });
+		sub.on('publication', (p) => seen.push([p.offset, p.data]));
+		sub.subscribe(); client.connect();
+		(async () => {
+			await sub.ready();
+			for (let i = 0; !window.enough; i++) {
+				try { await sub.publish('m' + i); window.acked++; } catch { }
+				await new Promise((done) => setTimeout(done, 20));
+			}
+		})();
+		return true;
+	})()`, transport, endpoint))
+	p.wait("publishes are acknowledged", `acked > 20`)
+	for _, n := range cluster.Nodes[:2] {
+		if err := n.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		before := evaluate[int](p, `acked`)
+		p.wait("publishes are acknowledged again", fmt.Sprintf(`acked > %d`, before+20))
+		if err := n.Restart(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	evaluate[bool](p, `window.enough = true`)
+	p.wait("every message that was acknowledged has come, and each once and in order", `seen.length >= acked && seen.every(([offset], i) => offset === i + 1)`)
+	p.wait("no message was stored twice", `new Set(seen.map(([, data]) => data)).size === seen.length`)
+	p.wait("nobody was told that something cannot be recovered", `!told.includes('unrecovered') && !told.some((t) => t.endsWith(' 3010'))`)
+	t.Logf("%d acknowledged, %d seen; %v", evaluate[int](p, `acked`), evaluate[int](p, `seen.length`), evaluate[[]string](p, `told`))
+}
