@@ -309,11 +309,8 @@ func (e ends) Forward(node, kind string, payload []byte, done func(bool)) {
 func TestCommandsReachTheNodeOfTheSession(t *testing.T) {
 	eachForm(t, func(t *testing.T, form string) {
 		p := &pair{map[string]func([]byte) bool{}}
-		home, other := start(t, Options{}), start(t, Options{})
-		home.gateway.Forwarder, other.gateway.Forwarder = ends{p, "a"}, ends{p, "b"}
-		other.gateway.Node = "b"
-		home.gateway.openEmulation()
-		other.gateway.openEmulation()
+		home := start(t, Options{Node: "a", Forwarder: ends{p, "a"}})
+		other := start(t, Options{Node: "b", Forwarder: ends{p, "b"}})
 		l := home.listen(form, connect).connected()
 		l.must(other, `{"id":2,"ping":{}}`)
 		l.expect(`"id":2`)

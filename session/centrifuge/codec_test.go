@@ -94,7 +94,9 @@ func TestALeaveIsTold(t *testing.T) {
 func TestStreamsSayTheSame(t *testing.T) {
 	m := proto.Message{Offset: 7, User: "u", Data: []byte(`{"a":1}`), Attributes: nil}
 	all := Codecs(nil)
-	frame := func(f Format, name string) []byte { return all[f].AppendFrame([]byte("before"), name, &m)[len("before"):] }
+	frame := func(f Format, name string) []byte {
+		return all[f].AppendFrame([]byte("before"), name, &m)[len("before"):]
+	}
 	asJSON, asProtobuf := string(payload(t, frame(JSON, "room"), ws.OpText)), string(payload(t, frame(Protobuf, "room"), ws.OpBinary))
 	push := strings.TrimSuffix(strings.TrimPrefix(asJSON, `{"push":`), `}`)
 	for f, want := range map[Format]string{
