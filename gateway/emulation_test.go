@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/centrifugal/protocol"
@@ -208,6 +209,31 @@ func TestCommandsInRequestsWaitForTheSession(t *testing.T) {
 		}
 		at += next
 	}
+}
+
+// A connection that ends while its session is given commands is forgotten once that is over, and entirely.
+func TestAStreamEndsWhileCommandsAreTaken(t *testing.T) {
+	entered, leave := make(chan struct{}), make(chan struct{})
+	clients := closed()
+	clients.RPC = func(centrifuge.Call) { close(entered); <-leave }
+	w := start(t, Options{Centrifuge: clients})
+	l := w.listen("lines", `{"id":1,"connect":{"token":"alice"}}`).connected()
+	var asking sync.WaitGroup
+	asking.Go(func() { l.say(w, `{"send":{"data":1}}`) })
+	<-entered
+	l.must(w, `{"id":2,"ping":{}}`) // waits
+	l.Close()
+	eventually(t, "a session is not found any more once its stream has ended", func() bool { return w.gateway.emulated.find(l.session) == nil })
+	if n := w.gateway.Count(); n != 1 {
+		t.Errorf("a connection whose session is at work is still there: %d", n)
+	}
+	close(leave)
+	asking.Wait()
+	eventually(t, "nothing is left of it", func() bool {
+		w.gateway.mu.Lock()
+		defer w.gateway.mu.Unlock()
+		return len(w.gateway.conns) == 0 && w.node.Info("given").Members == 0
+	})
 }
 
 func TestTooManyCommandsInRequestsEndTheSession(t *testing.T) {

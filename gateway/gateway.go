@@ -69,7 +69,7 @@ type Options struct {
 	Limits *limit.Limiter
 	// Queue bounds the bytes of answers that wait to be read on a connection; 0 means fanout.DefaultPending.
 	Queue int
-	// Centrifuge, when set, opens /connection/websocket. What it leaves open of Backend, Compression, Ping, Policy, Tokens with
+	// Centrifuge, when set, opens /connection/websocket, the streams of that protocol, and /emulation. What it leaves open of Backend, Compression, Ping, Policy, Tokens with
 	// Anonymous, and Limits is filled in. The
 	// backend's codecs have those of package centrifuge behind those of package session; First says where.
 	Centrifuge *centrifuge.Server
@@ -100,7 +100,7 @@ type Stats struct {
 	Stray     atomic.Int64 // requests with commands that nobody took: no node has the session, or it is full
 }
 
-// Gateway serves /raw/ and /ws/, the streams (see transports), and /connection/websocket and /echo when they are open.
+// Gateway serves /raw/ and /ws/, the streams (see transports), and, when they are open, /connection/websocket, /emulation and /echo.
 type Gateway struct {
 	guests guests
 	Options
@@ -111,7 +111,7 @@ type Gateway struct {
 	began  time.Time // moments of connections count from here
 	secure engine.TLSStats
 
-	emulated emulated
+	emulated emulated // has its own lock
 
 	mu      sync.Mutex
 	conns   []*conn              // owner: mu; each knows its place
