@@ -405,11 +405,14 @@ func TestAClientThatOnlyListens(t *testing.T) {
 		}
 		w.publish("given", `{"n":1}`)
 		l.expect(`{"channel":"given","pub":{"data":{"n":1}`)
-		w.gateway.Shutdown(t.Context())
+		var stopping sync.WaitGroup
+		stopping.Go(func() { w.gateway.Shutdown(t.Context()) })
 		l.expect(`{"disconnect":{"code":3001`)
 		if _, err := l.br.ReadByte(); err != io.EOF {
 			t.Errorf("the stream ends after that: %v", err)
 		}
+		l.Close() // which the node waits for
+		stopping.Wait()
 	})
 }
 
