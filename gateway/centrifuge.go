@@ -120,13 +120,13 @@ func (g *Gateway) openCentrifuge(socket engine.Socket, a admission) engine.Handl
 }
 
 // Admit implements centrifuge.Connection: from now on the connection is found by its user.
-func (p *centrifugeConn) Admit(user string) *proto.Error {
-	err := p.gateway.reserve(user)
+func (c *conn) Admit(user string) *proto.Error {
+	err := c.gateway.reserve(user)
 	if err != nil {
-		p.gateway.stats.Denied.Add(1)
+		c.gateway.stats.Denied.Add(1)
 		return err
 	}
-	p.gateway.enroll(&p.conn, user)
+	c.gateway.enroll(c, user)
 	return nil
 }
 

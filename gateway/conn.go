@@ -116,6 +116,8 @@ func (c *conn) Resume() {
 	c.out.Socket().(engine.Socket).Resume()
 }
 
+func (c *conn) base() *conn { return c }
+
 // addr is the client's address.
 func (c *conn) addr() netip.Addr { return netip.AddrFrom16(c.from).Unmap() }
 

@@ -16,7 +16,7 @@ const eventsPrefix = "/sse/"
 
 // events is /sse/{channel}, for EventSource.
 var events = transport{
-	prefix: eventsPrefix, method: http.MethodGet, contentType: "text/event-stream", admit: admitEvents,
+	path: eventsPrefix, methods: []string{http.MethodGet}, contentType: always(proto.FrameEvent.ContentType()), admit: admitEvents,
 }
 
 // eventConn is a connection of /sse.
@@ -25,7 +25,7 @@ type eventConn struct {
 	session session.Events
 }
 
-func admitEvents(g *Gateway, r *http.Request, _ []byte) (func(opening) *streamConn, error) {
+func admitEvents(g *Gateway, r *http.Request, _ []byte) (func(opening) streamed, error) {
 	t, err := parseEvents(r)
 	if err != nil {
 		return nil, &ws.HandshakeError{Status: http.StatusBadRequest, Message: err.Error()}
@@ -34,9 +34,9 @@ func admitEvents(g *Gateway, r *http.Request, _ []byte) (func(opening) *streamCo
 	if err != nil {
 		return nil, err
 	}
-	return func(o opening) *streamConn {
+	return func(o opening) streamed {
 		e := &eventConn{}
-		o.prepare(&e.streamConn, &e.session)
+		o.prepare(&e.conn, &e.session)
 		e.session.Init(session.Options{
 			Connection: &e.conn, Client: strings.ToLower(rand.Text()[:16]), Identity: id, Channel: t.channel,
 		})
@@ -44,11 +44,11 @@ func admitEvents(g *Gateway, r *http.Request, _ []byte) (func(opening) *streamCo
 			g.stats.Denied.Add(1)
 			e.denied = true
 			e.session.Refuse(session.CloseOf(err), o.head)
-			return &e.streamConn
+			return e
 		}
 		e.session.Start(&t.query, o.head)
 		g.enroll(&e.conn, e.session.User())
-		return &e.streamConn
+		return e
 	}, nil
 }
 

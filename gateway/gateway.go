@@ -69,10 +69,13 @@ type Options struct {
 	Limits *limit.Limiter
 	// Queue bounds the bytes of answers that wait to be read on a connection; 0 means fanout.DefaultPending.
 	Queue int
-	// Centrifuge, when set, opens /connection/websocket. What it leaves open of Backend, Compression, Ping, Policy, Tokens with
+	// Centrifuge, when set, opens /connection/websocket, the streams of that protocol, and /emulation. What it leaves open of Backend, Compression, Ping, Policy, Tokens with
 	// Anonymous, and Limits is filled in. The
 	// backend's codecs have those of package centrifuge behind those of package session; First says where.
 	Centrifuge *centrifuge.Server
+	// Forwarder reaches the sessions on other nodes whose clients send commands in requests of their own; nil means that there are no
+	// other nodes.
+	Forwarder Forwarder
 	// Echo opens /echo, which gives back what it is sent: for suites that test RFC 6455, not for the public.
 	Echo bool
 	// TLS makes Listen serve TLS; nil means that it does not.
@@ -92,9 +95,12 @@ type Stats struct {
 	Slow      atomic.Int64 // connections closed because they accepted no bytes or let answers pile up
 	Violation atomic.Int64 // connections closed because of what they sent
 	Bombs     atomic.Int64 // of those, because a message was too large once it was inflated
+	Emulated  atomic.Int64 // requests with commands that were taken for a session here
+	Forwarded atomic.Int64 // requests with commands that another node took
+	Stray     atomic.Int64 // requests with commands that nobody took: no node has the session, or it is full
 }
 
-// Gateway serves /raw/ and /ws/, the streams (see transports), and /connection/websocket and /echo when they are open.
+// Gateway serves /raw/ and /ws/, the streams (see transports), and, when they are open, /connection/websocket, /emulation and /echo.
 type Gateway struct {
 	guests guests
 	Options
@@ -105,6 +111,8 @@ type Gateway struct {
 	stats  Stats
 	began  time.Time // moments of connections count from here
 	secure engine.TLSStats
+
+	emulated emulated // has its own lock
 
 	mu      sync.Mutex
 	conns   []*conn              // owner: mu; each knows its place
@@ -128,6 +136,7 @@ func New(o Options) *Gateway {
 		perAddr: map[netip.Addr]int{}, users: map[string]*personal{}, empty: make(chan struct{}),
 	}
 	g.fillCentrifuge()
+	g.openEmulation()
 	g.engine = engine.NewPortable(g.engineOptions())
 	return g
 }
@@ -193,7 +202,7 @@ func (g *Gateway) Handles(r *http.Request) bool {
 			return true
 		}
 	}
-	return g.echoes(r) || g.isCentrifuge(r) || transportOf(r) != nil
+	return g.echoes(r) || g.isCentrifuge(r) || g.isEmulation(r) || g.transportOf(r) != nil
 }
 
 // target is what a request asks for.
@@ -296,8 +305,11 @@ func forbiddenOrigin(origin string) error {
 
 // Upgrade implements engine.Upgrader.
 func (g *Gateway) Upgrade(r *http.Request) (refusal []byte, open func(engine.Socket) engine.Handler) {
-	if t := transportOf(r); t != nil {
+	if t := g.transportOf(r); t != nil {
 		return g.upgradeStream(t, r)
+	}
+	if g.isEmulation(r) {
+		return g.upgradeEmulation(r), nil
 	}
 	a, err := g.admit(r)
 	if err != nil {
@@ -309,8 +321,12 @@ func (g *Gateway) Upgrade(r *http.Request) (refusal []byte, open func(engine.Soc
 
 // ServeHTTP upgrades a request that net/http has read, or says why not.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if t := transportOf(r); t != nil {
+	if t := g.transportOf(r); t != nil {
 		g.serveStream(t, w, r)
+		return
+	}
+	if g.isEmulation(r) {
+		g.serveEmulation(w, r)
 		return
 	}
 	a, err := g.admit(r)

@@ -14,6 +14,8 @@ import (
 const (
 	maxPlain      = 320
 	maxCentrifuge = 352
+	maxListening  = 352
+	maxEmulated   = 480
 )
 
 func TestAConnectionIsSmall(t *testing.T) {
@@ -22,6 +24,15 @@ func TestAConnectionIsSmall(t *testing.T) {
 	}
 	if n := unsafe.Sizeof(centrifugeConn{}); n > maxCentrifuge {
 		t.Errorf("a connection of the Centrifuge protocol, with its session and its outlet, takes at most %d bytes, not %d", maxCentrifuge, n)
+	}
+}
+
+func TestAStreamOfTheCentrifugeProtocolIsSmall(t *testing.T) {
+	if n := unsafe.Sizeof(listeningConn{}); n > maxListening {
+		t.Errorf("a stream whose client only listens, with its session and its outlet, takes at most %d bytes, not %d", maxListening, n)
+	}
+	if n := unsafe.Sizeof(emulatedConn{}); n > maxEmulated {
+		t.Errorf("a stream whose client sends commands in requests, with its session and its outlet, takes at most %d bytes, not %d", maxEmulated, n)
 	}
 }
 

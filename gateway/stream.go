@@ -24,33 +24,52 @@ import (
 // To add one: write its codec (package proto has framings), a peer, and a file like events.go with a transport whose admit judges
 // a request and returns what opens its connection; put it into transports.
 
-// transports are the kinds of streams there are.
-var transports = []*transport{&events}
+// transports are the kinds of streams there are; those of the Centrifuge protocol only where that is open.
+var transports = []*transport{&events, &emulatedEvents, &emulatedLines, &uniEvents, &uniLines}
 
 // transport is one kind of stream.
 type transport struct {
-	// prefix is how the paths of its requests begin.
-	prefix string
-	// method is GET, which has no body and is read by the engine's loops, or POST, which is read through net/http.
-	method string
+	// path is of its requests; one that ends with a slash is how their paths begin.
+	path string
+	// methods are GET, which has no body and is read by the engine's loops, and POST, which is read through net/http. At most
+	// maxConnect bytes of a body are read before admit is called.
+	methods []string
 	// contentType is of the answer.
-	contentType string
-	// maxBody is the largest body of a request in bytes, which is read before admit is called. A transport by GET has none.
-	maxBody int64
+	contentType func(*http.Request) string
+	// centrifuge says that it is of the Centrifuge protocol.
+	centrifuge bool
 	// admit judges a request whose method and origin are right. It must not block. open starts the connection's session, and is
 	// called once, later and by another goroutine, unless the connection is lost before. The error is a *ws.HandshakeError.
-	admit func(g *Gateway, r *http.Request, body []byte) (open func(opening) *streamConn, err error)
+	admit func(g *Gateway, r *http.Request, body []byte) (open func(opening) streamed, err error)
 }
 
+// streamed is the connection of a stream.
+type streamed interface {
+	engine.Handler
+	base() *conn
+}
+
+// maxConnect is the largest body of a request that opens a stream, in bytes.
+const maxConnect = 64 << 10
+
 // transportOf is the transport that a request is for, by its path; nil for none.
-func transportOf(r *http.Request) *transport {
+func (g *Gateway) transportOf(r *http.Request) *transport {
 	path := r.URL.EscapedPath()
 	for _, t := range transports {
-		if strings.HasPrefix(path, t.prefix) {
+		if t.serves(path) && (!t.centrifuge || g.Centrifuge != nil) {
 			return t
 		}
 	}
 	return nil
+}
+
+func (t *transport) serves(path string) bool {
+	return path == t.path || strings.HasSuffix(t.path, "/") && strings.HasPrefix(path, t.path)
+}
+
+// always is a content type for every request.
+func always(contentType string) func(*http.Request) string {
+	return func(*http.Request) string { return contentType }
 }
 
 // bodyTime is how long the body of a request may take.
@@ -82,7 +101,7 @@ func (g *Gateway) serveStream(t *transport, w http.ResponseWriter, r *http.Reque
 			_, err = t.admit(g, r, nil)
 		}
 		if err == nil {
-			t.answerHead(w, cors)
+			t.answerHead(w, r, cors)
 			return
 		}
 	default:
@@ -112,25 +131,25 @@ func (g *Gateway) checkStream(t *transport, r *http.Request) (cors http.Header, 
 			cors["Access-Control-Allow-Credentials"] = []string{"true"}
 		}
 	}
-	allowed := t.methods()
+	allowed := t.allowed()
 	if !slices.Contains(allowed, r.Method) {
 		return cors, &ws.HandshakeError{
 			Status: http.StatusMethodNotAllowed, Header: http.Header{"Allow": {strings.Join(allowed, ", ")}},
-			Message: fmt.Sprintf("a stream is opened with the method %s, not %s", t.method, strconv.Quote(r.Method[:min(len(r.Method), 20)])),
+			Message: fmt.Sprintf("this path takes the method %s, not %s", strings.Join(t.methods, " or "), strconv.Quote(r.Method[:min(len(r.Method), 20)])),
 		}
 	}
-	if t.method == http.MethodGet && (r.ContentLength != 0 || len(r.TransferEncoding) > 0) {
+	if r.Method == http.MethodGet && (r.ContentLength != 0 || len(r.TransferEncoding) > 0) {
 		return cors, &ws.HandshakeError{Status: http.StatusBadRequest, Message: "the request must not have a body"}
 	}
 	return cors, nil
 }
 
-// methods are those that are answered.
-func (t *transport) methods() []string {
-	if t.method == http.MethodGet {
-		return []string{http.MethodGet, http.MethodHead, http.MethodOptions}
+// allowed are the methods that are answered.
+func (t *transport) allowed() []string {
+	if slices.Contains(t.methods, http.MethodGet) {
+		return slices.Concat(t.methods, []string{http.MethodHead, http.MethodOptions})
 	}
-	return []string{t.method, http.MethodOptions}
+	return slices.Concat(t.methods, []string{http.MethodOptions})
 }
 
 // admitStream counts the connection of a checked request, reads its body, if w is not nil, and lets the transport judge it.
@@ -142,8 +161,8 @@ func (g *Gateway) admitStream(t *transport, r *http.Request, w http.ResponseWrit
 	if err := g.count(addr); err != nil {
 		return nil, err
 	}
-	body, err := t.readBody(w, r)
-	var open func(opening) *streamConn
+	body, err := readBody(w, r, maxConnect)
+	var open func(opening) streamed
 	if err == nil {
 		open, err = t.admit(g, r, body)
 	}
@@ -151,35 +170,41 @@ func (g *Gateway) admitStream(t *transport, r *http.Request, w http.ResponseWrit
 		g.release(addr, nil)
 		return nil, err
 	}
-	head := t.appendHead(make([]byte, 0, greetingSize), cors)
+	head := t.appendHead(make([]byte, 0, greetingSize), r, cors)
 	return func(socket engine.Socket) engine.Handler {
 		c := open(opening{gateway: g, socket: socket, addr: addr, head: head})
-		g.keep(&c.conn)
+		g.keep(c.base())
 		return c
 	}, nil
 }
 
-// readBody reads the body of a request, if its transport has one.
-func (t *transport) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	if t.maxBody <= 0 || w == nil {
+// readBody reads the body of a request by POST, unless w is nil.
+func readBody(w http.ResponseWriter, r *http.Request, most int64) ([]byte, error) {
+	if r.Method != http.MethodPost || w == nil {
 		return nil, nil
 	}
 	// A connection that takes no deadline is bounded by net/http's own.
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime))
-	body, err := io.ReadAll(io.LimitReader(r.Body, t.maxBody+1))
+	deadline := http.NewResponseController(w)
+	_ = deadline.SetReadDeadline(time.Now().Add(bodyTime))
+	body, err := io.ReadAll(io.LimitReader(r.Body, most+1))
 	if err != nil {
 		return nil, &ws.HandshakeError{Status: http.StatusBadRequest, Message: "the request's body did not arrive"}
 	}
-	if int64(len(body)) > t.maxBody {
-		return nil, &ws.HandshakeError{Status: http.StatusRequestEntityTooLarge, Message: fmt.Sprintf("the request's body is larger than %d bytes", t.maxBody)}
+	if int64(len(body)) > most {
+		return nil, tooLarge(most)
 	}
+	_ = deadline.SetReadDeadline(time.Time{})
 	return body, nil
 }
 
+func tooLarge(most int64) error {
+	return &ws.HandshakeError{Status: http.StatusRequestEntityTooLarge, Message: fmt.Sprintf("the request's body is larger than %d bytes", most)}
+}
+
 // header is what every answer that is a stream has.
-func (t *transport) header(cors http.Header) http.Header {
+func (t *transport) header(r *http.Request, cors http.Header) http.Header {
 	h := cors.Clone()
-	h.Set("Content-Type", t.contentType)
+	h.Set("Content-Type", t.contentType(r))
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Accel-Buffering", "no") // tells nginx to pass on every byte at once
 	h.Set("X-Content-Type-Options", "nosniff")
@@ -187,22 +212,22 @@ func (t *transport) header(cors http.Header) http.Header {
 }
 
 // appendHead appends the head of the answer.
-func (t *transport) appendHead(dst []byte, cors http.Header) []byte {
+func (t *transport) appendHead(dst []byte, r *http.Request, cors http.Header) []byte {
 	dst = append(dst, "HTTP/1.1 200 OK\r\nConnection: close\r\nDate: "...)
 	dst = time.Now().UTC().AppendFormat(dst, http.TimeFormat)
 	dst = append(dst, "\r\n"...)
-	return append(ws.AppendFields(dst, t.header(cors)), "\r\n"...)
+	return append(ws.AppendFields(dst, t.header(r, cors)), "\r\n"...)
 }
 
-func (t *transport) answerHead(w http.ResponseWriter, cors http.Header) {
-	maps.Copy(w.Header(), t.header(cors))
+func (t *transport) answerHead(w http.ResponseWriter, r *http.Request, cors http.Header) {
+	maps.Copy(w.Header(), t.header(r, cors))
 	w.WriteHeader(http.StatusOK)
 }
 
 // answerOptions also answers what a browser asks before it sends a request with unusual fields for a page of another origin.
 func (t *transport) answerOptions(w http.ResponseWriter, cors http.Header) {
 	maps.Copy(w.Header(), cors)
-	methods := strings.Join(t.methods(), ", ")
+	methods := strings.Join(t.allowed(), ", ")
 	w.Header().Set("Allow", methods)
 	if cors.Get("Access-Control-Allow-Origin") != "" {
 		w.Header().Set("Access-Control-Allow-Methods", methods)
@@ -233,7 +258,7 @@ type opening struct {
 }
 
 // prepare makes c, which belongs to client, ready; the caller then starts client, and gives it the head.
-func (o *opening) prepare(c *streamConn, client peer) {
+func (o *opening) prepare(c *conn, client peer) {
 	c.init(o.gateway, o.socket, admission{addr: o.addr})
 	c.client = client
 	if s, ok := o.socket.(engine.Vigilant); ok {

@@ -23,13 +23,18 @@ const maxIgnored = 16 << 10
 
 // Read implements engine.Handler.
 func (c *streamConn) Read(b []byte) (more bool) {
+	c.passOver(&c.ignored, b)
+	return true
+}
+
+// passOver counts bytes that nobody expected, and closes a connection that sends too many.
+func (c *conn) passOver(ignored *uint32, b []byte) {
 	if c.ended {
-		return true
+		return
 	}
-	if c.ignored += uint32(len(b)); c.ignored > maxIgnored {
+	if *ignored += uint32(len(b)); *ignored > maxIgnored {
 		c.violation(proto.CloseProtocol.With("nothing more is expected on this connection"))
 	}
-	return true
 }
 
 // Tick implements engine.Handler: it keeps the stream from looking dead, and closes a stalled one.

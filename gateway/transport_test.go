@@ -13,13 +13,13 @@ import (
 
 // parrot is a transport by POST: it answers with the request's body, framed, and then says nothing but pings.
 var parrot = transport{
-	prefix: "/parrot/", method: http.MethodPost, contentType: proto.FrameDelimited.ContentType(), maxBody: 100_000,
-	admit: func(_ *Gateway, _ *http.Request, body []byte) (func(opening) *streamConn, error) {
-		return func(o opening) *streamConn {
+	path: "/parrot/", methods: []string{http.MethodPost}, contentType: always(proto.FrameDelimited.ContentType()),
+	admit: func(_ *Gateway, _ *http.Request, body []byte) (func(opening) streamed, error) {
+		return func(o opening) streamed {
 			c := &parrotConn{}
-			o.prepare(&c.streamConn, c)
+			o.prepare(&c.conn, c)
 			c.out.Send(proto.FrameDelimited.Append(o.head, body))
-			return &c.streamConn
+			return c
 		}, nil
 	},
 }
@@ -43,7 +43,7 @@ func (c *parrotConn) End(how proto.Close) bool {
 
 func TestAStreamByPost(t *testing.T) {
 	w := start(t, brisk)
-	body := strings.Repeat("a body ", 10_000)
+	body := strings.Repeat("a body ", 9_000)
 	s := w.askStream("POST /parrot/ HTTP/1.1\r\nHost: "+w.addr+"\r\n", "Content-Length", fmt.Sprint(len(body))+"\r\n\r\n"+body)
 	if s.resp.StatusCode != http.StatusOK || s.resp.Header.Get("Content-Type") != "application/octet-stream" {
 		t.Fatalf("a request with a body opens a stream: %v", s.resp)

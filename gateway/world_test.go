@@ -156,7 +156,10 @@ func startLogged(t *testing.T, o Options, log *slog.Logger) *world {
 	}
 	o.Centrifuge.First = len(codecs)
 	n, w.journal = newNode(t, append(codecs, centrifuge.Codecs(o.Compression)...))
-	o.Node, o.Backend, o.Writers = "a", n, n.Writers()
+	o.Backend, o.Writers = n, n.Writers()
+	if o.Node == "" {
+		o.Node, o.Forwarder = "a", n
+	}
 	w.node, o.Log = n, log
 	if secure {
 		o.TLS = &tls.Config{Certificates: []tls.Certificate{authority.TLS()}}

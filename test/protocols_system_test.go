@@ -77,13 +77,14 @@ func TestOneChannelByEveryProtocol(t *testing.T) {
 	events := follow(t, cluster.URL()+"/sse/room")
 	asJSON := startGo(t, l, sdkURL(cluster), "room", "json", false)
 	asProtobuf := startGo(t, l, sdkURL(cluster), "room", "protobuf", true)
-	js := startJS(t, l, sdkURL(cluster), "room", 1, "json")
+	js := startJS(t, l, cluster.URL(), "room", 1, "json")
 	eventually(t, 20*time.Second, "the SDKs are subscribed", func() bool { _, n, _ := l.Counts(); return n == 3 })
 
 	ctx, cancel := context.WithTimeout(context.Background(), defaultWait)
 	defer cancel()
 	send(t, raw, "from raw")
-	publish(t, plain, `"from ws"`)
+	writer, _ := join(t, cluster.Nodes[2].URL(), "room", "echo=0")
+	publish(t, writer, `"from ws"`)
 	for _, c := range []*goClient{asJSON, asProtobuf} {
 		data, _ := json.Marshal("from " + c.name)
 		if _, err := c.sub.Publish(ctx, data); err != nil {

@@ -9,9 +9,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -190,7 +193,7 @@ func TestPublishedSDKsSurviveKilledNodes(t *testing.T) {
 	l := NewLedger()
 	url := sdkURL(cluster)
 	const each = 8
-	crowds := []*jsCrowd{startJS(t, l, url, "room", each, "json"), startJS(t, l, url, "room", each, "protobuf")}
+	crowds := []*jsCrowd{startJS(t, l, cluster.URL(), "room", each, "json"), startJS(t, l, cluster.URL(), "room", each, "protobuf")}
 	var clients []*goClient
 	for i := range each {
 		clients = append(clients, startGo(t, l, url, "room", fmt.Sprint("go-json-", i), false), startGo(t, l, url, "room", fmt.Sprint("go-protobuf-", i), true))
@@ -200,15 +203,24 @@ func TestPublishedSDKsSurviveKilledNodes(t *testing.T) {
 		_, n, _ := l.Counts()
 		return n == all
 	})
+	surviveKills(t, cluster, l, 300, func(ctx context.Context, publishing *sync.WaitGroup) {
+		for _, c := range crowds {
+			publishing.Go(func() { c.publish(ctx) })
+		}
+		for _, c := range clients[:2] {
+			publishing.Go(func() { c.publish(ctx, l) })
+		}
+	})
+}
+
+// surviveKills kills two nodes one after the other, each once some messages were acknowledged, while start's clients publish, and checks
+// that nothing was lost or repeated, and that no one was sent away for what a node can repair.
+func surviveKills(t *testing.T, cluster *testserver.NodeCluster, l *Ledger, messages int, start func(context.Context, *sync.WaitGroup)) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	var publishing sync.WaitGroup
 	t.Cleanup(func() { cancel(); publishing.Wait() })
-	for _, c := range crowds {
-		publishing.Go(func() { c.publish(ctx) })
-	}
-	for _, c := range clients[:2] {
-		publishing.Go(func() { c.publish(ctx, l) })
-	}
+	start(ctx, &publishing)
 	more := func(n int) {
 		t.Helper()
 		before, _, _ := l.Counts()
@@ -217,16 +229,16 @@ func TestPublishedSDKsSurviveKilledNodes(t *testing.T) {
 			return now >= before+n
 		})
 	}
-	more(200)
+	more(messages)
 	for _, victim := range []int{0, 1} {
 		if err := cluster.Nodes[victim].Kill(); err != nil {
 			t.Fatal(err)
 		}
-		more(300)
+		more(messages)
 		if err := cluster.Nodes[victim].Restart(); err != nil {
 			t.Fatal(err)
 		}
-		more(100)
+		more(messages / 3)
 	}
 	cancel()
 	publishing.Wait()
@@ -246,9 +258,63 @@ func TestPublishedSDKsSurviveKilledNodes(t *testing.T) {
 	t.Logf("%d messages acknowledged and seen by %d subscribers; %v", acked, n, l.codes)
 }
 
-// The published SDK in a real browser, over WebSocket, while its node is killed.
-func TestPublishedSDKInABrowser(t *testing.T) {
+// The published SDK by its transports for networks that let no WebSocket through: the commands go to any node, and reach the one with
+// the session.
+func TestPublishedSDKWithoutWebSocketsSurvivesKilledNodes(t *testing.T) {
 	cluster := startCluster(t, testserver.ClusterOptions{})
+	l := NewLedger()
+	const each = 4
+	var crowds []*jsCrowd
+	for _, transport := range []string{"sse", "http_stream", "http_stream_protobuf", "json"} {
+		crowds = append(crowds, startJS(t, l, cluster.URL(), "room", each, transport))
+	}
+	eventually(t, 30*time.Second, "every client is subscribed", func() bool {
+		_, n, _ := l.Counts()
+		return n == each*len(crowds)
+	})
+	surviveKills(t, cluster, l, 90, func(ctx context.Context, publishing *sync.WaitGroup) {
+		for _, c := range crowds[:3] {
+			publishing.Go(func() { c.publish(ctx) })
+		}
+	})
+	if forwardedBy(t, cluster.Nodes[2]) == 0 { // the others were started again
+		t.Error("commands that reach another node than that of the session are handed on")
+	}
+}
+
+// forwardedBy is how many requests with commands a node has handed to others.
+func forwardedBy(t *testing.T, n *testserver.Node) int {
+	t.Helper()
+	resp, err := http.Get(n.URL() + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := regexp.MustCompile(`(?m)^barrage_emulated_forwarded_total (\d+)$`).FindSubmatch(text)
+	if found == nil {
+		t.Fatal("a node counts the requests that it hands on")
+	}
+	count, _ := strconv.Atoi(string(found[1]))
+	return count
+}
+
+// The published SDK in a real browser, while its node is killed.
+func TestPublishedSDKInABrowser(t *testing.T) {
+	for _, transport := range []string{"websocket", "sse", "http_stream"} {
+		t.Run(transport, func(t *testing.T) { sdkInABrowser(t, transport) })
+	}
+}
+
+func sdkInABrowser(t *testing.T, transport string) {
+	cluster := startCluster(t, testserver.ClusterOptions{})
+	endpoint := sdkURL(cluster)
+	if transport != "websocket" {
+		endpoint = cluster.URL() + "/connection/" + transport
+	}
 	code, err := os.ReadFile(filepath.Join(sdkFolder(t), "node_modules", "centrifuge", "dist", "centrifuge.js"))
 	if err != nil {
 		t.Fatal(err)
@@ -257,7 +323,7 @@ func TestPublishedSDKInABrowser(t *testing.T) {
 	evaluate[bool](p, string(code)+`; true`)
 	evaluate[bool](p, fmt.Sprintf(`(() => {
 		window.seen = []; window.told = []; window.acked = 0;
-		window.client = new Centrifuge(%q, { minReconnectDelay: 100, maxReconnectDelay: 1000 });
+		window.client = new Centrifuge([{ transport: %q, endpoint: %q }], { emulationEndpoint: '/emulation', minReconnectDelay: 100, maxReconnectDelay: 1000 });
 		window.sub = client.newSubscription('room');
 		client.on('connecting', (c) => told.push('connecting ' + c.code));
 		client.on('disconnected', (c) => told.push('disconnected ' + c.code));
@@ -272,7 +338,7 @@ func TestPublishedSDKInABrowser(t *testing.T) {
 			}
 		})();
 		return true;
-	})()`, sdkURL(cluster)))
+	})()`, transport, endpoint))
 	p.wait("publishes are acknowledged", `acked > 20`)
 	for _, n := range cluster.Nodes { // its own among them
 		if err := n.Kill(); err != nil {

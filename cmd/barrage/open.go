@@ -63,7 +63,7 @@ func (s *server) open(ctx context.Context) error {
 		Ping: limits.Ping, Pong: limits.Pong, Write: limits.Write,
 		Origins: s.cfg.Origins, TrustedProxies: prefixes(s.cfg.TrustedProxies), TLS: s.tlsConfig(),
 		Policy: s.policy, Tokens: s.verifier(), UserHeader: s.cfg.Auth.UserHeader, Anonymous: s.cfg.Auth.Anonymous,
-		Centrifuge: clients, Echo: s.cfg.DebugEndpoints,
+		Centrifuge: clients, Forwarder: n, Echo: s.cfg.DebugEndpoints,
 	})
 	n.SetConnections(s.gateway)
 	registry := metrics.New(n, s.gateway, appends)

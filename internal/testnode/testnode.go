@@ -73,7 +73,7 @@ func Start(o Options) (*Server, error) {
 	if err != nil {
 		return nil, errors.Join(err, s.journal.Close())
 	}
-	o.Gateway.Node, o.Gateway.Backend, o.Gateway.Writers = "test", s.Node, s.Node.Writers()
+	o.Gateway.Node, o.Gateway.Backend, o.Gateway.Writers, o.Gateway.Forwarder = "test", s.Node, s.Node.Writers(), s.Node
 	if o.Gateway.Log == nil {
 		o.Gateway.Log = slog.New(slog.DiscardHandler)
 	}

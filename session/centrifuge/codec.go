@@ -17,15 +17,31 @@ type Format uint8
 
 // Formats.
 const (
-	JSON     Format = iota // JSON in WebSocket text messages
-	Protobuf               // Protobuf in WebSocket binary messages
-	formats                // how many there are
+	JSON           Format = iota // JSON in WebSocket text messages
+	Protobuf                     // Protobuf in WebSocket binary messages
+	Events                       // JSON in events of text/event-stream
+	Lines                        // JSON in lines
+	ProtobufStream               // Protobuf, delimited
+	UniEvents                    // JSON of pushes, for clients that say nothing, in events of text/event-stream
+	UniLines                     // the same in lines
+	formats                      // how many there are
 )
+
+// overWebSocket is how many of them, the first, are for WebSockets and may be deflated.
+const overWebSocket = Events
+
+// unidirectional says whether clients of the format say nothing but what they connect with.
+func (f Format) unidirectional() bool { return f >= UniEvents }
 
 // wires are what the formats are made of.
 var wires = [formats]wire{
-	JSON:     {jsonEncoding{}, webSocket(ws.OpText)},
-	Protobuf: {protobufEncoding{}, webSocket(ws.OpBinary)},
+	JSON:           {jsonEncoding{}, webSocket(ws.OpText)},
+	Protobuf:       {protobufEncoding{}, webSocket(ws.OpBinary)},
+	Events:         {jsonEncoding{}, bodyFraming(proto.FrameEvent)},
+	Lines:          {jsonEncoding{}, bodyFraming(proto.FrameLine)},
+	ProtobufStream: {protobufEncoding{}, delimited},
+	UniEvents:      {pushEncoding{}, bodyFraming(proto.FrameEvent)},
+	UniLines:       {pushEncoding{}, bodyFraming(proto.FrameLine)},
 }
 
 // wire is a format.
@@ -39,7 +55,7 @@ func (w wire) reply(r *protocol.Reply) []byte {
 	return w.append(nil, func(b []byte) []byte { return w.appendReply(b, r) })
 }
 
-// Codecs are the codecs of all formats, in their order. With a compression the same formats deflated follow. They are to be put
+// Codecs are the codecs of all formats, in their order. With a compression those for WebSockets follow deflated. They are to be put
 // behind those of package session; the index of the first is Server.First.
 func Codecs(c *session.Compression) (all []channel.Codec) {
 	for _, w := range wires {
@@ -48,7 +64,7 @@ func Codecs(c *session.Compression) (all []channel.Codec) {
 	if c == nil {
 		return all
 	}
-	for _, w := range wires {
+	for _, w := range wires[:overWebSocket] {
 		all = append(all, codec{w, c})
 	}
 	return all

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/centrifugal/protocol"
@@ -89,6 +90,36 @@ func TestALeaveIsTold(t *testing.T) {
 	}
 }
 
+// Streams hold the same JSON and Protobuf as WebSockets, and bare pushes for those who only listen.
+func TestStreamsSayTheSame(t *testing.T) {
+	m := proto.Message{Offset: 7, User: "u", Data: []byte(`{"a":1}`), Attributes: nil}
+	all := Codecs(nil)
+	frame := func(f Format, name string) []byte {
+		return all[f].AppendFrame([]byte("before"), name, &m)[len("before"):]
+	}
+	asJSON, asProtobuf := string(payload(t, frame(JSON, "room"), ws.OpText)), string(payload(t, frame(Protobuf, "room"), ws.OpBinary))
+	push := strings.TrimSuffix(strings.TrimPrefix(asJSON, `{"push":`), `}`)
+	for f, want := range map[Format]string{
+		Events: "data: " + asJSON + "\n\n", Lines: asJSON + "\n", ProtobufStream: asProtobuf,
+		UniEvents: "data: " + push + "\n\n", UniLines: push + "\n",
+	} {
+		if got := string(frame(f, "room")); got != want {
+			t.Errorf("format %d writes %q, not %q", f, want, got)
+		}
+	}
+	m.Data, _ = json.Marshal(proto.MemberEvent{Join: &proto.MemberInfo{User: "u", Client: "c"}})
+	if got, want := string(frame(UniLines, proto.EventsOf("room"))), `{"channel":"room","join":{"info":{"user":"u","client":"c"}}}`+"\n"; got != want {
+		t.Errorf("a member that joins is the push %q, not %q", want, got)
+	}
+	for f, want := range map[Format]string{
+		Events: `data: {"push":{"disconnect":{"code":3001,"reason":"shutdown"}}}`, UniLines: `{"disconnect":{"code":3001,"reason":"shutdown"}}`,
+	} {
+		if got := wires[f].closing(wires[f].encoding, proto.Close{Code: 3001, Reason: "shutdown"}); strings.TrimSpace(string(got)) != want {
+			t.Errorf("format %d ends with %s, not %s", f, want, got)
+		}
+	}
+}
+
 func TestSkippedSaysNothing(t *testing.T) {
 	for i, c := range Codecs(nil) {
 		if n := c.Skipped("room", 3); len(n.Frames) > 0 || n.End || n.Leave {
@@ -100,8 +131,8 @@ func TestSkippedSaysNothing(t *testing.T) {
 func TestDeflatedFormatsFollow(t *testing.T) {
 	c := &session.Compression{Threshold: 64}
 	all := Codecs(c)
-	if len(all) != 2*int(formats) {
-		t.Fatalf("there are %d codecs, not %d", 2*formats, len(all))
+	if want := int(formats + overWebSocket); len(all) != want {
+		t.Fatalf("there are %d codecs, those for WebSockets twice, not %d", want, len(all))
 	}
 	m := proto.Message{Offset: 1, Data: fmt.Appendf(nil, `"%0300d"`, 0)}
 	for i, op := range []ws.Opcode{ws.OpText, ws.OpBinary} {

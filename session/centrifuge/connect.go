@@ -1,11 +1,13 @@
 package centrifuge
 
 import (
+	"bytes"
 	"maps"
 	"slices"
 	"sync"
 
 	"github.com/centrifugal/protocol"
+	"github.com/centrifugal/protocol/cfjson"
 
 	"barrage/auth"
 	"barrage/channel"
@@ -14,12 +16,31 @@ import (
 	"barrage/session"
 )
 
+// ParseConnect reads what a client of a unidirectional format connects with; nothing stands for an empty object.
+func ParseConnect(b []byte) (*protocol.ConnectRequest, error) {
+	r := &protocol.ConnectRequest{}
+	b = bytes.Clone(bytes.TrimSpace(b)) // what is read are parts of it
+	if len(b) == 0 {
+		return r, nil
+	}
+	if b[0] != '{' {
+		return nil, errNotOne
+	}
+	return r, cfjson.Unmarshal(b, r, 0)
+}
+
+// Connect takes what a client of a unidirectional format connects with. It is called once, and Message is not.
+func (s *Session) Connect(r *protocol.ConnectRequest) { s.connect(0, r) }
+
 func (s *Session) connect(id uint32, r *protocol.ConnectRequest) {
 	who, err := s.identify(r.Token)
 	switch {
 	case err == nil:
 	case err.Code == proto.ErrUnauthorized.Code:
 		s.End(proto.CloseBadToken.With("invalid token: %s", err.Message))
+		return
+	case s.format.unidirectional():
+		s.End(session.CloseOf(err))
 		return
 	default:
 		s.mu.Lock()
@@ -89,16 +110,22 @@ type arriving struct {
 // reply to connect goes out before their publications.
 func (s *Session) arrive(id uint32, known map[string]*protocol.SubscribeRequest) {
 	a := &arrival{session: s, id: id, left: 1}
-	for _, name := range s.given() {
-		if !s.server().exists(name) {
-			continue
+	places := s.given()
+	if s.format.unidirectional() {
+		more, closing := s.wanted(places, known)
+		if closing != nil {
+			s.End(*closing)
+			return
 		}
-		sub, err := s.add(name, s.whoTerms(name), s.server().announces(name), true)
+		places = append(places, more...)
+	}
+	for _, p := range places {
+		sub, err := s.add(p.channel, p.terms, p.joinLeave, true)
 		if err != nil {
 			s.End(proto.CloseChannels)
 			return
 		}
-		h := s.hints(name, known[name])
+		h := s.hints(p.channel, known[p.channel])
 		h.reject = false
 		a.subs = append(a.subs, arriving{sub: sub, hints: h})
 	}
@@ -125,18 +152,61 @@ func (s *Server) exists(channel string) bool {
 	return proto.CheckChannel(channel) == nil && (s.Policy == nil || s.Policy.Exists(channel) == nil)
 }
 
-// given are the channels that the server subscribes the client to where they exist, in order.
-func (s *Session) given() []string {
+// place is a channel that the server subscribes a client to.
+type place struct {
+	channel   string
+	terms     auth.Subscription
+	joinLeave bool
+}
+
+// given are those of the client's token and its own where they exist, in order.
+func (s *Session) given() (places []place) {
 	who := s.who()
 	names := slices.Collect(maps.Keys(who.Subs))
 	if own, ok := auth.PersonalChannel(who.User); ok && s.server().Personal && !slices.Contains(names, own) {
 		names = append(names, own)
 	}
 	slices.Sort(names)
-	return names
+	for _, name := range names {
+		if s.server().exists(name) {
+			places = append(places, place{name, who.Subs[name], s.server().announces(name)})
+		}
+	}
+	return places
 }
 
-func (s *Session) whoTerms(name string) auth.Subscription { return s.who().Subs[name] }
+// wanted are those that a client that cannot subscribe asks for when it connects, in order, without those that it has and those that
+// it may not subscribe to: the connect push tells it what it got. When it has to ask again, or otherwise, closing says so.
+func (s *Session) wanted(has []place, asked map[string]*protocol.SubscribeRequest) (places []place, closing *proto.Close) {
+	if len(asked) > s.server().channels() {
+		return nil, &proto.CloseChannels
+	}
+	for _, name := range slices.Sorted(maps.Keys(asked)) {
+		if slices.ContainsFunc(has, func(p place) bool { return p.channel == name }) {
+			continue
+		}
+		r := &protocol.SubscribeRequest{}
+		if asked[name] != nil {
+			r = asked[name]
+		}
+		r.Channel = name
+		terms, err := auth.Subscription{}, declined(r)
+		if err == nil {
+			terms, err = s.permit(r)
+		}
+		switch {
+		case err == nil:
+			places = append(places, place{name, terms, s.wantsEvents(r)})
+		case err.Retry:
+			c := session.CloseOf(err)
+			return nil, &c
+		case err.Code == proto.ErrBadRequest.Code, err.Code == proto.ErrNotAvailable.Code:
+			c := proto.CloseBadRequest.With("%s", err.Message)
+			return nil, &c
+		}
+	}
+	return places, nil
+}
 
 // found takes a position, and reports whether it was the last.
 func (a *arrival) found(in *arriving, j channel.Joined) bool {
@@ -187,6 +257,9 @@ func (s *Session) connectResult() *protocol.ConnectResult {
 	server := s.server()
 	r := &protocol.ConnectResult{Client: s.id(), Version: server.Version, Ping: server.ping(), Pong: true}
 	r.Expires, r.Ttl = server.ttl(s.who().Expires)
+	if e, ok := s.conn.(Emulated); ok {
+		r.Node, r.Session = e.Emulation()
+	}
 	return r
 }
 

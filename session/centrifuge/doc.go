@@ -1,5 +1,6 @@
 // Package centrifuge is one client of the Centrifuge client protocol, version 2, in JSON or Protobuf (PROTOCOL.md): what its commands
-// ask for, and what it is answered. One client is a member of any number of channels. It does no I/O: messages come in, calls to the
+// ask for, and what it is answered, over WebSockets or in the body of an answer that has no end; or, for a client that only listens, what
+// it connects with. One client is a member of any number of channels. It does no I/O: messages come in, calls to the
 // backend and frames for the outlet go out.
 //
 // What it promises:
@@ -12,6 +13,6 @@
 //   - At most session.Limit commands are under way, and none before the client is connected; Full says so, and the caller keeps what
 //     it has until Connection.Resume.
 //
-// Message is called by one goroutine at a time; everything else may come from any. The backend is never called with a session
+// A client that only listens is not given Message but Connect, once. Message is called by one goroutine at a time; everything else may come from any. The backend is never called with a session
 // locked, and what it calls back under a channel's lock calls nothing of it. Lock order: the channel, the session, the outlet.
 package centrifuge

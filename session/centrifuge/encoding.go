@@ -44,7 +44,13 @@ func (jsonEncoding) embeds(payload []byte) bool { return cfjson.ValidRaw(payload
 func (jsonEncoding) appendReply(dst []byte, r *protocol.Reply) []byte { return r.AppendJSON(dst) }
 
 func (jsonEncoding) appendPublication(dst []byte, channel string, m *proto.Message) []byte {
-	dst = append(dst, `{"push":{"channel":`...)
+	dst = append(dst, `{"push":`...)
+	return append(appendPush(dst, channel, m), '}')
+}
+
+// appendPush appends the push of a message without a reply around it.
+func appendPush(dst []byte, channel string, m *proto.Message) []byte {
+	dst = append(dst, `{"channel":`...)
 	dst = proto.AppendJSONString(dst, channel)
 	dst = append(dst, `,"pub":{"data":`...)
 	dst = append(dst, m.Data...)
@@ -73,7 +79,7 @@ func (jsonEncoding) appendPublication(dst []byte, channel string, m *proto.Messa
 		}
 		dst = append(dst, '}')
 	}
-	return append(dst, `}}}`...)
+	return append(dst, `}}`...)
 }
 
 // hasInfo says whether there is anything to tell of a publisher.

@@ -128,3 +128,23 @@ func FuzzPublication(f *testing.F) {
 		}
 	})
 }
+
+func FuzzParseConnect(f *testing.F) {
+	for _, seed := range []string{"", "{}", `{"token":"t","subs":{"a":{"recover":true,"offset":18446744073709551615,"epoch":"e"},"b":null}}`, `{"subs":{"":{}}}`, "[]", "{"} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, err := ParseConnect(b)
+		if err != nil {
+			return
+		}
+		c := open(t, Server{Personal: true}, UniLines)
+		c.Connect(r)
+		c.backend.release()
+		c.Session.mu.Lock()
+		defer c.Session.mu.Unlock()
+		if int(c.count) > DefaultChannels {
+			t.Fatalf("%d channels are subscribed to; %d are allowed", c.count, DefaultChannels)
+		}
+	})
+}

@@ -68,6 +68,14 @@ type Connection interface {
 	Centrifuge() *Server
 }
 
+// Emulated is a Connection whose client sends its commands in requests of their own.
+type Emulated interface {
+	Connection
+	// Emulation is what these requests say, to be told by the reply to connect: the node that the connection is on, and a secret by
+	// which it is found there.
+	Emulation() (node, session string)
+}
+
 func (s *Server) now() time.Time {
 	if s.Now != nil {
 		return s.Now()

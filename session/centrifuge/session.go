@@ -192,7 +192,8 @@ func (s *Session) End(c proto.Close) (first bool) {
 	if s.ended.Swap(true) {
 		return false
 	}
-	s.conn.Outlet().End(s.wire().closing(c))
+	w := s.wire()
+	s.conn.Outlet().End(w.closing(w.encoding, c))
 	return true
 }
 

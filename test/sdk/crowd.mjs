@@ -1,22 +1,31 @@
 // Clients of the published JavaScript SDK that subscribe to one channel, and write what happens to them to standard output, one JSON
 // array a line: [client, "message", offset, data] or [client, event, code]. They end with standard input.
 //
-//   node crowd.mjs URL CHANNEL CLIENTS [protobuf]
+//   node crowd.mjs URL CHANNEL CLIENTS [json|protobuf|sse|http_stream|http_stream_protobuf]
+//
+// URL is http://…; the last argument says by which transport, json and protobuf being over WebSocket.
 
 import { createInterface } from 'node:readline';
 import { Centrifuge as JSONCentrifuge } from 'centrifuge';
 import { Centrifuge as ProtobufCentrifuge } from 'centrifuge/build/protobuf';
+import { EventSource } from 'eventsource';
 import WebSocket from 'ws';
 
 const [url, channel, count, format] = process.argv.slice(2);
-const protobuf = format === 'protobuf';
+const protobuf = format.endsWith('protobuf');
+const emulated = { sse: 'sse', http_stream: 'http_stream', http_stream_protobuf: 'http_stream' }[format];
+const endpoint = emulated
+  ? [{ transport: emulated, endpoint: `${url}/connection/${emulated}` }]
+  : `${url.replace(/^http/, 'ws')}/connection/websocket`;
 const Centrifuge = protobuf ? ProtobufCentrifuge : JSONCentrifuge;
 const tell = (...line) => process.stdout.write(JSON.stringify(line) + '\n');
 const clients = [];
 
 for (let i = 0; i < Number(count); i++) {
-  const client = new Centrifuge(url, {
+  const client = new Centrifuge(endpoint, {
     websocket: WebSocket,
+    eventsource: EventSource,
+    emulationEndpoint: `${url}/emulation`,
     minReconnectDelay: 100,
     maxReconnectDelay: 2000,
     ...(protobuf ? { protocol: 'protobuf' } : {}),
