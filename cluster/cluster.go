@@ -5,7 +5,8 @@
 // this is what is promised:
 //
 //   - A node is alive from its first heartbeat until it says goodbye, or was not heard of for a lease (8 s). While this node's
-//     own connection to the broker is down nobody's lease ends: who was alive before counts as missing.
+//     own connection to the broker is down nobody's lease ends: who was alive before counts as missing. When this program stood
+//     still for more than half a lease, all leases begin anew.
 //   - An Ask is answered once: when all nodes that were alive when it began have answered, at the latest after its timeout (1 s).
 //     Those that did not answer, or refused, are named. What a node asks or tells is done at most once by each other.
 //   - Nothing blocks. Handlers, and the functions that hear answers, run one after the other on one goroutine of the Cluster;
@@ -111,6 +112,7 @@ type Cluster struct {
 	asks     map[uint64]*ask    // owner: mu; under way
 	lastID   uint64             // owner: mu; of a question or a telling
 	beatAt   time.Time          // owner: mu; when the next heartbeat is due
+	tickAt   time.Time          // owner: mu; when tickPeers said it was to be called
 	jobs     []func()           // owner: mu; what run does next
 	guests   int                // owner: mu; of the jobs, those for other nodes
 }

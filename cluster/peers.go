@@ -134,9 +134,29 @@ func (c *Cluster) hearGoodbye(id string) {
 	c.log.Info("another node has left", "node", p.Name, "id", id)
 }
 
+// awake begins all leases anew: this program stood still, and has not read yet what the others said meanwhile. The caller holds mu.
+func (c *Cluster) awake(now time.Time) {
+	for _, p := range c.peers {
+		if !p.gone {
+			p.heard = now
+		}
+	}
+}
+
+// alive says whether another node is alive, as far as is known here.
+func (c *Cluster) alive(id string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p := c.peers[id]
+	return p != nil && !p.gone
+}
+
 // tickPeers ends leases and returns when to look again; every heartbeat it sends one.
 func (c *Cluster) tickPeers(now time.Time) (next time.Time) {
 	c.mu.Lock()
+	if !c.tickAt.IsZero() && now.Sub(c.tickAt) > c.o.Lease/2 {
+		c.awake(now)
+	}
 	due := c.carrier.Shared() && !now.Before(c.beatAt) && !c.closed
 	if due {
 		c.beatAt = now.Add(c.o.Heartbeat)
@@ -167,6 +187,7 @@ func (c *Cluster) tickPeers(now time.Time) (next time.Time) {
 	if due {
 		c.forgetSenders(now)
 	}
+	c.tickAt = next
 	c.mu.Unlock()
 	for _, name := range gone {
 		c.log.Warn("another node is not heard of any more", "node", name)

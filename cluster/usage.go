@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"math"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,9 +20,9 @@ const (
 
 const (
 	reportEvery = 500 * time.Millisecond
-	// retellEvery is after how many reports the numbers of connections are told again, though they have not changed.
-	retellEvery = 20
-	// connectionLease is how long another node's word about connections counts.
+	// retellAfter is when a number of connections is told again, though it has not changed.
+	retellAfter = 10 * time.Second
+	// connectionLease is how long another node's word about connections counts, while it is alive.
 	connectionLease = 25 * time.Second
 	// halfLife is how fast what others used is forgotten.
 	halfLife = time.Second
@@ -30,10 +31,14 @@ const (
 	minConnections = 2
 )
 
+// breath is how many users are looked at before whoever waits for mu gets it.
+const breath = 512
+
 const kindUsage = "usage"
 
 // Usage tells nodes what users use on the others, for limits that hold across nodes. It is gossip, and as exact as that: what
-// another node saw is known here about 500 ms later, or, when the broker lost it, not at all. A node does not tell of a user who
+// another node saw is known here about 500 ms later, or, when the broker lost it, not at all; what it said of connections counts
+// for 25 s, unless it dies or leaves before. A node does not tell of a user who
 // used only 1 in the last 500 ms there, or has only 1 connection there, so that of those at most 2 a second and 1 connection for
 // each other node are overlooked. Users without an id are never counted. At most 65,536 users are followed.
 type Usage struct {
@@ -52,7 +57,8 @@ type Usage struct {
 type ownUse struct {
 	used        int // since the last report
 	connections int
-	told        int // connections that others know of
+	told        int       // connections that others know of
+	toldAt      time.Time // when they were told; zero when told is
 }
 
 // remoteUse is a sum that halves every halfLife.
@@ -144,8 +150,8 @@ func (u *Usage) Connections(user string) (n int) {
 		n = o.connections
 	}
 	now := time.Now()
-	for _, h := range u.remote[user] {
-		if now.Before(h.until) {
+	for node, h := range u.remote[user] {
+		if now.Before(h.until) && u.cluster.alive(node) {
 			n += h.connections
 		}
 	}
@@ -163,13 +169,13 @@ func (u *Usage) Users() int {
 func (u *Usage) Run(ctx context.Context) {
 	tick := time.NewTicker(reportEvery)
 	defer tick.Stop()
-	for turn := 0; ; turn++ {
+	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		report := u.report(turn%retellEvery == 0)
+		report := u.report(time.Now())
 		if len(report.Used)+len(report.Connections) > 0 {
 			if b, err := json.Marshal(report); err == nil {
 				_ = u.cluster.Tell(kindUsage, "", b) // lost like any gossip
@@ -179,16 +185,27 @@ func (u *Usage) Run(ctx context.Context) {
 	}
 }
 
-// report takes what there is to tell: with all, the connections that others know of already too.
-func (u *Usage) report(all bool) usageReport {
+// pause lets others have mu after every breath. The caller holds mu, and ranges over a map: that may change meanwhile.
+func (u *Usage) pause(n int) {
+	if n%breath == breath-1 {
+		u.mu.Unlock()
+		runtime.Gosched()
+		u.mu.Lock()
+	}
+}
+
+// report takes what there is to tell: the connections that others know of already too, when they were told long ago.
+func (u *Usage) report(now time.Time) usageReport {
 	r := usageReport{Used: map[string]int{}, Connections: map[string]int{}}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	size := 0
+	size, n := 0, 0
 	for user, o := range u.own {
 		if size > maxReportBytes {
-			break // the rest keeps what it has
+			break // the rest keeps what it has, and is told next
 		}
+		u.pause(n)
+		n++
 		if o.used >= minUsed {
 			r.Used[user] = o.used
 			size += len(user) + 16
@@ -198,9 +215,12 @@ func (u *Usage) report(all bool) usageReport {
 		if told < minConnections {
 			told = 0
 		}
-		if told != o.told || all && told > 0 {
-			r.Connections[user], o.told = told, told
+		if told != o.told || told > 0 && now.Sub(o.toldAt) >= retellAfter {
+			r.Connections[user], o.told, o.toldAt = told, told, now
 			size += len(user) + 16
+		}
+		if o.told == 0 {
+			o.toldAt = time.Time{}
 		}
 		if *o == (ownUse{}) {
 			delete(u.own, user)
@@ -255,12 +275,17 @@ func (u *Usage) hold(user, node string, h heldUse) {
 func (u *Usage) forget(now time.Time) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	n := 0
 	for user, r := range u.used {
+		u.pause(n)
+		n++
 		if r.now(now) < 0.1 {
 			delete(u.used, user)
 		}
 	}
 	for user, nodes := range u.remote {
+		u.pause(n)
+		n++
 		for node, h := range nodes {
 			if !now.Before(h.until) {
 				delete(nodes, node)

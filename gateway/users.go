@@ -63,17 +63,28 @@ func (g *Gateway) reserve(user string) *proto.Error {
 		return nil
 	}
 	g.mu.Lock()
-	defer g.mu.Unlock()
 	p := g.users[user]
 	if p == nil {
 		p = &personal{}
+		g.users[user] = p
 	}
-	if err := g.Limits.Connected(user, p.count); err != nil {
-		return err
-	}
+	here := p.count
 	p.count++
-	g.users[user] = p
-	return nil
+	g.mu.Unlock()
+	err := g.Limits.Connected(user, here) // not with everybody waiting for g.mu
+	if err != nil {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.giveBack(user, p)
+	}
+	return err
+}
+
+// giveBack gives back the room of one connection. The caller holds mu.
+func (g *Gateway) giveBack(user string, p *personal) {
+	if p.count--; p.count == 0 {
+		delete(g.users, user)
+	}
 }
 
 // enroll lets a connection be found by its user, for whom reserve has made room.
@@ -92,16 +103,14 @@ func (g *Gateway) withdraw(c *conn, user string) {
 	if user == "" {
 		return
 	}
+	g.Limits.Disconnected(user)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	p := g.users[user]
 	if i := slices.Index(p.conns, c); i >= 0 {
 		p.conns = slices.Delete(p.conns, i, i+1)
 	}
-	g.Limits.Disconnected(user)
-	if p.count--; p.count == 0 {
-		delete(g.users, user)
-	}
+	g.giveBack(user, p)
 }
 
 // of returns the connections of a user.

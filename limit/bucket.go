@@ -49,5 +49,12 @@ func (b *Bucket) Take(r Rate, now time.Duration) (wait time.Duration) {
 	return 0
 }
 
+// Give gives back what Take with r let through.
+func (b *Bucket) Give(r Rate) {
+	if r.Limited() {
+		b.paid -= r.interval()
+	}
+}
+
 // Idle says whether the bucket is at now as it was at first, so that it need not be kept.
 func (b *Bucket) Idle(now time.Duration) bool { return b.paid <= now }

@@ -113,13 +113,18 @@ func (l *Limiter) Publish(c *Connection, user, channel string, now time.Time) *p
 	if wait := c.publishes.Take(o.Publishes, at); wait > 0 {
 		return l.refuse(c, &l.stats.Publishes, wait, "this connection publishes too much; at most %g messages a second are allowed", o.Publishes)
 	}
+	ofUser := Rate{}
 	if user != "" && o.UserPublishes.Limited() {
-		if wait := l.users.Take(user, l.share(o.UserPublishes, user), at); wait > 0 {
+		ofUser = l.share(o.UserPublishes, user)
+		if wait := l.users.Take(user, ofUser, at); wait > 0 {
+			c.publishes.Give(o.Publishes)
 			return l.refuse(c, &l.stats.UserPublishes, wait, "you publish too much; at most %g messages a second are allowed, on all your connections", o.UserPublishes)
 		}
 	}
 	if o.ChannelPublishes.Limited() {
 		if wait := l.channels.Take(channel, o.ChannelPublishes, at); wait > 0 {
+			c.publishes.Give(o.Publishes)
+			l.users.Give(user, ofUser)
 			return l.refuse(c, &l.stats.ChannelPublishes, wait, "too much is published into this channel; at most %g messages a second are allowed", o.ChannelPublishes)
 		}
 	}
@@ -160,18 +165,26 @@ func (l *Limiter) share(r Rate, user string) Rate {
 	return r
 }
 
-// Connected counts a connection of a user who has so many here already, if there may be one more; the error is for the client.
+// retryConnection is after how long a connection may be tried again that other nodes leave no room for.
+const retryConnection = 2 * time.Second
+
+// Connected counts a connection of a user who has so many here already, if there may be one more; the error is for the client: it is
+// final when those here are too many, and invites to try again when those that other nodes reported make them too many.
 // Disconnected ends what it began.
 func (l *Limiter) Connected(user string, here int) *proto.Error {
 	if l == nil || user == "" {
 		return nil
 	}
-	if l.options.Usage != nil {
-		here = max(here, l.options.Usage.Connections(user))
-	}
-	if most := l.options.UserConnections; most > 0 && here >= most {
-		l.stats.UserConnections.Add(1)
-		return proto.ErrLimit.With("this user has reached the limit of %d connections; close some", most)
+	if most := l.options.UserConnections; most > 0 {
+		switch {
+		case here >= most:
+			l.stats.UserConnections.Add(1)
+			return proto.ErrLimit.With("this user has reached the limit of %d connections; close some", most)
+		case l.options.Usage != nil && l.options.Usage.Connections(user) >= most:
+			// Some of them may have ended with another node, and come here.
+			l.stats.UserConnections.Add(1)
+			return proto.ErrTooMany.With("this user has reached the limit of %d connections on all nodes; close some, or try again", most).After(retryConnection)
+		}
 	}
 	if l.options.Usage != nil {
 		l.options.Usage.Connected(user)

@@ -83,6 +83,37 @@ func TestPublishIsRefusedByWhatIsTooMuch(t *testing.T) {
 	}
 }
 
+func TestAPublishThatIsRefusedCostsNothing(t *testing.T) {
+	for _, o := range []Options{
+		{Publishes: Rate{1, 2}, UserPublishes: Rate{1, 2}, ChannelPublishes: Rate{1, 1}},
+		{Publishes: Rate{1, 2}, UserPublishes: Rate{1, 1}, ChannelPublishes: Rate{1, 2}},
+	} {
+		l := New(o)
+		now := time.Now()
+		var first, conn Connection
+		if err := l.Publish(&first, "bob", "full", now); err != nil {
+			t.Fatal(err)
+		}
+		user := "ann"
+		if o.UserPublishes.Burst == 1 {
+			user = "bob" // whose bucket is empty
+		}
+		for range 10 {
+			if err := l.Publish(&conn, user, "full", now); err == nil {
+				t.Fatalf("%+v must refuse a second publish", o)
+			}
+		}
+		if conn.publishes != (Bucket{paid: now.Sub(l.began)}) {
+			t.Errorf("%+v: a publish that is refused costs the connection nothing, but it owes %v", o, conn.publishes.paid-now.Sub(l.began))
+		}
+		for i := range 2 {
+			if err := l.Publish(&conn, "ann", []string{"other", "another"}[i], now); err != nil && o.UserPublishes.Burst > i {
+				t.Errorf("%+v: a publish that is refused costs its user nothing, but publish %d elsewhere is refused: %v", o, i+1, err)
+			}
+		}
+	}
+}
+
 func TestOtherNodesLeaveLessOfARate(t *testing.T) {
 	l := New(Options{UserPublishes: Rate{10, 1}, Usage: &others{publishes: 8}})
 	now := time.Now()
@@ -107,8 +138,11 @@ func TestUserConnections(t *testing.T) {
 			t.Errorf("%d here and 1 elsewhere leave room for one of 3, not %v", here, err)
 		}
 	}
-	if err := l.Connected("ann", 2); err == nil || err.Code != 106 {
-		t.Errorf("2 here and 1 elsewhere leave no room for one of 3, not %v", err)
+	if err := l.Connected("ann", 2); err == nil || err.Code != 111 || err.RetryAfter == 0 {
+		t.Errorf("2 here and 1 elsewhere leave no room for one of 3 for now, since the other node may be gone: not %v", err)
+	}
+	if err := l.Connected("ann", 3); err == nil || err.Code != 106 {
+		t.Errorf("3 here leave no room for one of 3, which is final: not %v", err)
 	}
 	if elsewhere.here != 2 {
 		t.Errorf("other nodes are told of 2 connections, not %d", elsewhere.here)

@@ -52,6 +52,17 @@ func (t *Table[K]) Take(key K, r Rate, now time.Duration) (wait time.Duration) {
 	return wait
 }
 
+// Give is Bucket.Give of the bucket of a key.
+func (t *Table[K]) Give(key K, r Rate) {
+	s := &t.shards[maphash.Comparable(t.seed, key)%shards]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if b, known := s.buckets[key]; known {
+		b.Give(r)
+		s.buckets[key] = b
+	}
+}
+
 // makeRoom leaves room for one bucket. The shard is locked.
 func (s *shard[K]) makeRoom(now time.Duration, most int) {
 	if now-s.swept >= sweepEvery {

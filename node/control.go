@@ -37,7 +37,7 @@ const (
 func (n *Node) prepareCluster(o Options) {
 	o.Presence.complete()
 	n.rosters.list = map[string]*roster{}
-	n.rolls = rolls{limit: o.Presence.Limit, fresh: o.Presence.Fresh, calls: map[rollQuestion]*roll{}}
+	n.rolls = rolls{limit: o.Presence.Limit, fresh: o.Presence.Fresh, calls: map[rollQuestion]*roll{}, places: make(chan struct{}, rollPlaces)}
 	n.moves = moves{limit: o.Presence.Announce, after: o.Presence.Return, wake: make(chan struct{}, 1), stats: &n.stats, all: map[move]*moving{}}
 	n.cluster = cluster.New(cluster.Options{ID: n.id, Name: n.name, Version: o.Version, Log: n.log, Load: n.load})
 	n.usage = cluster.NewUsage(n.cluster)

@@ -25,10 +25,12 @@ const (
 // moves are users on their way into and out of channels of this node: whether that is told, the others are asked.
 //
 // A user joins a channel when the first of its connections enters it on any node, and leaves when the last has exited and none has
-// come back for some seconds; an anonymous connection is a user of its own. So a join asks the other nodes whether they have the
-// user, and a leave asks again at its end. Whoever has a leave pending gives it up to the node where the user came back. Of two
-// nodes that see a user come the one that asks first tells it, of two that ask at once the one with the lower id; of two that see it
-// go, the one whose leave is due later.
+// come back for some seconds; an anonymous connection is a user of its own.
+//
+// What members were told of a user last is known by the nodes where the user is, and by those that have a leave of it pending: it
+// joined. If there are none, it did not, or has left. So a node asks the others before it tells anything, and the nodes decide about
+// one user one after the other (by the algorithm of Ricart and Agrawala): each question has a number that is higher than all that
+// its node has heard of. While a node asks it lets those wait whose question is later, and they ask again.
 type moves struct {
 	limit int           // members of a channel whose moves are told
 	after time.Duration // that a user may be away
@@ -36,9 +38,11 @@ type moves struct {
 	stats *Stats
 
 	mu       sync.Mutex
+	clock    uint64           // owner: mu; the highest number of a question that was asked here or heard of
 	all      map[move]*moving // owner: mu
 	arrivals []*moving        // owner: mu; in the order of their coming; some were settled meanwhile
 	leaves   []*moving        // owner: mu; likewise, and so by due
+	again    []*moving        // owner: mu; those that wait for the question of another node; likewise
 }
 
 // move is who moves where.
@@ -56,7 +60,8 @@ type moving struct {
 	move
 	info  proto.MemberInfo
 	leave bool
-	asked bool      // the other nodes are being asked
+	asked uint64    // the number of the question; 0 while the other nodes are not asked yet
+	known bool      // an arrival of which members were told already
 	left  bool      // an arrival that was asked, and has left since
 	due   time.Time // of a leave
 }
@@ -93,7 +98,7 @@ func (s *moves) depart(key move, info proto.MemberInfo, now time.Time) {
 	case m == nil:
 		s.leaveLater(key, info, now)
 	case m.leave:
-	case m.asked:
+	case m.asked > 0:
 		m.left = true
 	default:
 		delete(s.all, key) // nobody was told that it came
@@ -119,6 +124,10 @@ func (s *moves) stir() {
 func (s *moves) take(now time.Time) (due []*moving, more bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for len(s.again) > 0 && len(due) < maxMovesAsked {
+		due = s.askNow(due, s.again[0])
+		s.again = s.again[1:]
+	}
 	for len(s.arrivals) > 0 && len(due) < maxMovesAsked {
 		due = s.askNow(due, s.arrivals[0])
 		s.arrivals = s.arrivals[1:]
@@ -127,7 +136,7 @@ func (s *moves) take(now time.Time) (due []*moving, more bool) {
 		due = s.askNow(due, s.leaves[0])
 		s.leaves = s.leaves[1:]
 	}
-	return due, len(s.arrivals)+len(s.leaves) > 0
+	return due, len(s.arrivals)+len(s.leaves)+len(s.again) > 0
 }
 
 // askNow adds m to due unless it was settled. The caller holds mu.
@@ -135,66 +144,75 @@ func (s *moves) askNow(due []*moving, m *moving) []*moving {
 	if s.all[m.move] != m {
 		return due
 	}
-	m.asked = true
+	if m.asked == 0 {
+		s.clock++
+		m.asked = s.clock
+	}
 	return append(due, m)
 }
 
-// settle ends a move; tell says whether the members are to be told.
-func (s *moves) settle(m *moving, present bool) (tell bool) {
+// askAgain lets a move wait for the question of another node.
+func (s *moves) askAgain(m *moving) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.all[m.move] == m {
+		s.again = append(s.again, m)
+		s.stir()
+	}
+}
+
+// settle ends a move about which all have been asked, or that is not told whatever they say: then there is true. tell says whether the members are to be told.
+func (s *moves) settle(m *moving, there bool) (tell bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.all[m.move] != m {
 		return false // the user came back meanwhile, or another node has it now
 	}
 	delete(s.all, m.move)
-	if present {
+	if there = there || m.known; there {
 		s.stats.MovesUntold.Add(1)
 	}
 	if !m.leave && m.left {
 		s.leaveLater(m.move, m.info, time.Now())
 	}
-	return !present
+	return !there
 }
 
-// yield answers another node that has a move of the same user: whether the user is here, or this node will tell of it. here is
-// whether the user is a member of this node.
-func (s *moves) yield(o moveItem, other, own string, leave, here bool) (present bool) {
+// verdict is what a node says to a move of another one.
+type verdict int
+
+const (
+	isAbsent  verdict = iota // nothing is known of the user
+	isPresent                // members take the user for present, and this node sees to it that they are told when it leaves
+	mustWait                 // this node has asked earlier: ask again
+)
+
+// answer says to a move of another node what is known of its user. here is whether the user is a member of this node, whose roster of
+// the channel is locked, if there is one.
+func (s *moves) answer(o moveItem, other, own string, leave, here bool) verdict {
 	key := move{channel: o.Channel, user: o.User}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.clock = max(s.clock, o.Asked)
 	m := s.all[key]
 	switch {
+	case m == nil && here:
+		return isPresent
 	case m == nil:
-		return here
-	case !leave && m.leave:
-		s.drop(m) // it came back, there
-		return true
-	case !leave:
-		if m.asked && own < other {
-			return true
-		}
-		s.drop(m) // the other node tells
-		return false
-	case m.leave:
-		// Of two leaves the later one is told. Their clocks may differ: what counts is that both see the same order.
-		if due := m.due.UnixMilli(); due > o.Due || due == o.Due && own > other {
-			return true
-		}
-		s.drop(m)
-		return false
-	default:
-		s.drop(m) // it was gone there and is here: no leave, no join
-		if m.left {
-			s.leaveLater(key, m.info, time.Now())
-		}
-		return true
+		return isAbsent
+	case m.asked > 0 && (m.asked < o.Asked || m.asked == o.Asked && own < other):
+		return mustWait
+	case m.leave || m.known:
+		return isPresent
+	case leave && m.asked > 0:
+		m.known = true // it was gone there and is here: no leave, no join
+		return isPresent
+	case leave:
+		delete(s.all, key)
+		s.stats.MovesUntold.Add(1)
+		return isPresent
 	}
-}
-
-// drop forgets a move that another node knows better. The caller holds mu.
-func (s *moves) drop(m *moving) {
-	delete(s.all, m.move)
-	s.stats.MovesUntold.Add(1)
+	return isAbsent // it asks later, and finds the user there
 }
 
 // movesQuestion asks whether users are present.
@@ -203,17 +221,19 @@ type movesQuestion struct {
 	Leaves   []moveItem `json:"leaves,omitempty"`
 }
 
-// moveItem is a move of a user; Due is when a leave is due, in Unix milliseconds.
+// moveItem is a move of a user; Asked is the number of the question about it.
 type moveItem struct {
 	Channel string `json:"c"`
 	User    string `json:"u"`
-	Due     int64  `json:"due,omitempty"`
+	Asked   uint64 `json:"n"`
 }
 
-// movesAnswer has the positions of those that are.
+// movesAnswer has the positions of those that are, and of those about which this node has asked earlier and does not know yet.
 type movesAnswer struct {
-	Arrivals []int `json:"arrivals,omitempty"`
-	Leaves   []int `json:"leaves,omitempty"`
+	Arrivals      []int `json:"arrivals,omitempty"`
+	Leaves        []int `json:"leaves,omitempty"`
+	ArrivalsAgain []int `json:"arrivals_again,omitempty"`
+	LeavesAgain   []int `json:"leaves_again,omitempty"`
 }
 
 // movesLoop settles moves until ctx ends.
@@ -246,10 +266,10 @@ func (n *Node) askMoves(due []*moving) {
 		case m.user == "":
 			n.settle(m, false) // an anonymous connection is nowhere else
 		case m.leave:
-			q.Leaves = append(q.Leaves, moveItem{m.channel, m.user, m.due.UnixMilli()})
+			q.Leaves = append(q.Leaves, moveItem{m.channel, m.user, m.asked})
 			leaves = append(leaves, m)
 		default:
-			q.Arrivals = append(q.Arrivals, moveItem{Channel: m.channel, User: m.user})
+			q.Arrivals = append(q.Arrivals, moveItem{m.channel, m.user, m.asked})
 			arrivals = append(arrivals, m)
 		}
 	}
@@ -274,34 +294,45 @@ func (n *Node) crowd(name string) int {
 }
 
 func (n *Node) settleMoves(arrivals, leaves []*moving, answers cluster.Answers) {
-	came, left := make([]bool, len(arrivals)), make([]bool, len(leaves))
+	came, left := make([]verdict, len(arrivals)), make([]verdict, len(leaves))
 	for _, answer := range answers.List {
 		var a movesAnswer
 		if json.Unmarshal(answer.Payload, &a) != nil {
 			continue
 		}
-		mark(came, a.Arrivals)
-		mark(left, a.Leaves)
+		mark(came, a.Arrivals, isPresent)
+		mark(left, a.Leaves, isPresent)
+		mark(came, a.ArrivalsAgain, mustWait)
+		mark(left, a.LeavesAgain, mustWait)
 	}
 	for i, m := range arrivals {
-		n.settle(m, came[i])
+		n.conclude(m, came[i])
 	}
 	for i, m := range leaves {
-		n.settle(m, left[i])
+		n.conclude(m, left[i])
 	}
 }
 
-func mark(list []bool, at []int) {
+// mark notes what a node said of those at some positions: of several verdicts the highest counts.
+func mark(list []verdict, at []int, v verdict) {
 	for _, i := range at {
 		if i >= 0 && i < len(list) {
-			list[i] = true
+			list[i] = max(list[i], v)
 		}
 	}
 }
 
+func (n *Node) conclude(m *moving, v verdict) {
+	if v == mustWait {
+		n.moves.askAgain(m)
+		return
+	}
+	n.settle(m, v == isPresent)
+}
+
 // settle ends a move and tells the members of it, unless the user is present elsewhere or the move is none any more.
-func (n *Node) settle(m *moving, present bool) {
-	if !n.moves.settle(m, present) {
+func (n *Node) settle(m *moving, there bool) {
+	if !n.moves.settle(m, there) {
 		return
 	}
 	event := proto.MemberEvent{Join: &m.info}
@@ -326,19 +357,36 @@ func (n *Node) answerMoves(r cluster.Request) ([]byte, error) {
 	}
 	var a movesAnswer
 	for i, o := range q.Arrivals {
-		if n.moves.yield(o, r.From, n.id, false, n.has(o.Channel, o.User)) {
+		switch n.answerMove(o, r.From, false) {
+		case isPresent:
 			a.Arrivals = append(a.Arrivals, i)
+		case mustWait:
+			a.ArrivalsAgain = append(a.ArrivalsAgain, i)
 		}
 	}
 	for i, o := range q.Leaves {
-		if n.moves.yield(o, r.From, n.id, true, n.has(o.Channel, o.User)) {
+		switch n.answerMove(o, r.From, true) {
+		case isPresent:
 			a.Leaves = append(a.Leaves, i)
+		case mustWait:
+			a.LeavesAgain = append(a.LeavesAgain, i)
 		}
 	}
 	return json.Marshal(a)
 }
 
-// has says whether a user is a member of a channel here. A channel that is too large for joins and leaves to be told has everyone.
+// answerMove answers one of them. A channel that is too large for joins and leaves to be told has everyone.
+func (n *Node) answerMove(o moveItem, other string, leave bool) verdict {
+	here := false
+	if r := n.rosters.lookup(o.Channel); r != nil {
+		r.mu.Lock() // nobody comes or goes meanwhile
+		defer r.mu.Unlock()
+		here = r.size() > n.moves.limit || r.connections(o.User, 1) > 0
+	}
+	return n.moves.answer(o, other, n.id, leave, here)
+}
+
+// has says whether a user is a member of a channel here.
 func (n *Node) has(name, user string) bool {
 	r := n.rosters.lookup(name)
 	if r == nil {
@@ -346,7 +394,7 @@ func (n *Node) has(name, user string) bool {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.size() > n.moves.limit || r.connections(user, 1) > 0
+	return r.connections(user, 1) > 0
 }
 
 // kindHandOver is telling a node of the leaves that another one, which goes away, has pending.
@@ -394,7 +442,7 @@ func (s *moves) surrender() (leaves []handedLeave) {
 		}
 	}
 	clear(s.all)
-	s.arrivals, s.leaves = nil, nil
+	s.arrivals, s.leaves, s.again = nil, nil, nil
 	return leaves
 }
 

@@ -85,6 +85,7 @@ type Node struct {
 	waiting   atomic.Int64  // reads of history that wait or run
 	health    atomic.Pointer[Health]
 	stats     Stats
+	badAt     atomic.Int64 // when bad warned last, in Unix nanoseconds
 	control   atomic.Pointer[Connections]
 
 	ctx    context.Context // ends with Close
@@ -170,6 +171,7 @@ func (n *Node) Close(ctx context.Context) error {
 	n.wg.Wait()
 	n.handOver()
 	n.cluster.Close()
+	n.rolls.wg.Wait()
 	err = errors.Join(err, n.broker.Close(ctx))
 	n.hub.Close()
 	n.writers.Close()
@@ -308,8 +310,7 @@ func (n *Node) Receive(name string, payload []byte) {
 	n.stats.BrokerHeard.Add(1)
 	e, err := proto.ParseEnvelope(payload)
 	if err != nil {
-		n.stats.BrokerBad.Add(1)
-		n.log.Warn("a payload from the broker cannot be read; the journal has what it carried", "channel", name, "error", err)
+		n.bad(name, err)
 		return
 	}
 	switch e.Kind {
@@ -323,6 +324,19 @@ func (n *Node) Receive(name string, payload []byte) {
 		n.hub.Removed(name, proto.Position{Epoch: e.Epoch, Offset: e.Head})
 	case proto.EnvelopeMembers:
 		n.hub.RemoteMembers(name, e.Node, int(e.Members))
+	}
+}
+
+// badEvery is the time between two warnings of payloads that cannot be read: while another version of the program is started node by
+// node, there may be very many.
+const badEvery = time.Second
+
+// bad counts a payload that cannot be read, and warns of it once a second.
+func (n *Node) bad(name string, err error) {
+	count := n.stats.BrokerBad.Add(1)
+	now := time.Now().UnixNano()
+	if last := n.badAt.Load(); now-last >= int64(badEvery) && n.badAt.CompareAndSwap(last, now) {
+		n.log.Warn("a payload from the broker cannot be read; the journal has what it carried", "channel", name, "error", err, "so_far", count)
 	}
 }
 

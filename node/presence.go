@@ -42,10 +42,12 @@ func (o *PresenceOptions) complete() {
 type rosters struct {
 	mu   sync.RWMutex
 	list map[string]*roster // owner: mu; none of them is empty for long
+	last uint64             // owner: mu; the id of the newest
 }
 
 // roster is who is in one channel here.
 type roster struct {
+	id       uint64 // unique on this node; never 0
 	mu       sync.Mutex
 	gone     bool                 // owner: mu; it was empty, and is not in rosters any more
 	announce bool                 // owner: mu; as the last Enter said
@@ -122,7 +124,8 @@ func (s *rosters) open(name string) *roster {
 		if r == nil {
 			s.mu.Lock()
 			if r = s.list[name]; r == nil {
-				r = &roster{members: map[clientKey]member{}}
+				s.last++
+				r = &roster{id: s.last, members: map[clientKey]member{}}
 				s.list[strings.Clone(name)] = r
 			}
 			s.mu.Unlock()

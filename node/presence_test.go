@@ -326,7 +326,7 @@ func TestJoinsAndLeavesAreToldOncePerUser(t *testing.T) {
 					}
 				}
 				for i, n := range c.nodes {
-					if len(n.moves.all)+len(n.moves.arrivals)+len(n.moves.leaves) > 0 {
+					if len(n.moves.all)+len(n.moves.arrivals)+len(n.moves.leaves)+len(n.moves.again) > 0 {
 						t.Errorf("node %d forgets moves that are settled, but %d are left", i, len(n.moves.all))
 					}
 				}

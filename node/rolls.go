@@ -19,13 +19,26 @@ const kindRoll = "roll"
 // maxRolls bounds the answers that are kept; others are asked for anew each time.
 const maxRolls = 16_384
 
+const (
+	// maxRollsUnderWay bounds the questions under way, and with them the goroutines that give answers; those beyond are refused.
+	maxRollsUnderWay = 1024
+	// rollPlaces is how many answers are put together and given at once: encoding them takes long where many ask.
+	rollPlaces = 2
+	// maxRosterBytes bounds the members of a roster, as JSON: with more they are a sample.
+	maxRosterBytes = 512 << 10
+)
+
 // rolls are the rosters asked for of late.
 type rolls struct {
 	limit int
 	fresh time.Duration
 
-	mu    sync.Mutex
-	calls map[rollQuestion]*roll // owner: mu
+	wg     sync.WaitGroup // of the goroutines that give answers: none begins once the Cluster is closed
+	places chan struct{}  // a place for each of them that works
+
+	mu       sync.Mutex
+	calls    map[rollQuestion]*roll // owner: mu; swept while there are any
+	underWay int                    // owner: mu; questions whose answers were not given to all yet
 }
 
 // rollQuestion asks who is in a channel; without List only how many.
@@ -36,7 +49,7 @@ type rollQuestion struct {
 
 // roll is an answer, or the wait for it.
 type roll struct {
-	of      *roster // of this node, when it was asked
+	of      uint64 // the id of this node's roster when it was asked, 0 for none: the roster itself may be gone
 	changes uint64
 	waiting []func(proto.Roster, *proto.Error) // owner: rolls.mu
 	done    bool                               // owner: rolls.mu
@@ -87,8 +100,17 @@ func (n *Node) call(q rollQuestion, done func(proto.Roster, *proto.Error)) {
 			return
 		}
 	}
+	if s.underWay >= maxRollsUnderWay {
+		s.mu.Unlock()
+		done(proto.Roster{}, proto.ErrTooMany)
+		return
+	}
+	s.underWay++
 	r = &roll{of: of, changes: changes, waiting: []func(proto.Roster, *proto.Error){done}}
-	if s.room(time.Now()) {
+	if len(s.calls) < maxRolls {
+		if len(s.calls) == 0 {
+			time.AfterFunc(s.fresh, s.sweep)
+		}
 		s.calls[q] = r
 	}
 	s.mu.Unlock()
@@ -96,7 +118,11 @@ func (n *Node) call(q rollQuestion, done func(proto.Roster, *proto.Error)) {
 	question, err := json.Marshal(q)
 	if err == nil {
 		err = n.cluster.Ask(cluster.Query{Kind: kindRoll, Payload: question, Done: func(a cluster.Answers) {
-			n.called(q, r, n.merge(a, q.List), nil)
+			n.rolls.wg.Go(func() { // the Cluster's goroutine has heartbeats to send
+				n.rolls.places <- struct{}{}
+				defer func() { <-n.rolls.places }()
+				n.called(q, r, n.merge(a, q.List), nil)
+			})
 		}})
 	}
 	if err != nil {
@@ -105,30 +131,28 @@ func (n *Node) call(q rollQuestion, done func(proto.Roster, *proto.Error)) {
 }
 
 // version tells in which state a channel's roster is here.
-func (s *rosters) version(name string) (r *roster, changes uint64, size int) {
-	if r = s.lookup(name); r == nil {
-		return nil, 0, 0
+func (s *rosters) version(name string) (id, changes uint64, size int) {
+	r := s.lookup(name)
+	if r == nil {
+		return 0, 0, 0
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r, r.changes, r.size()
+	return r.id, r.changes, r.size()
 }
 
-// room says whether one more answer can be kept, and drops old ones when it must. The caller holds mu.
-func (s *rolls) room(now time.Time) bool {
-	if len(s.calls) < maxRolls {
-		return true
-	}
-	s.forget(now)
-	return len(s.calls) < maxRolls
-}
-
-// forget drops the answers that are not given any more. The caller holds mu.
-func (s *rolls) forget(now time.Time) {
+// sweep drops the answers that are not given any more, until none are left.
+func (s *rolls) sweep() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
 	for q, r := range s.calls {
 		if r.done && now.Sub(r.at) >= s.fresh {
 			delete(s.calls, q)
 		}
+	}
+	if len(s.calls) > 0 {
+		time.AfterFunc(s.fresh, s.sweep)
 	}
 }
 
@@ -139,13 +163,16 @@ func (n *Node) called(q rollQuestion, r *roll, roster proto.Roster, err *proto.E
 	r.done, r.at, r.roster = true, time.Now(), roster
 	waiting := r.waiting
 	r.waiting = nil
-	if err != nil && s.calls[q] == r {
-		delete(s.calls, q)
+	if err != nil {
+		r.at = time.Time{} // it is not given again
 	}
 	s.mu.Unlock()
 	for _, done := range waiting {
 		done(roster, err)
 	}
+	s.mu.Lock()
+	s.underWay--
+	s.mu.Unlock()
 }
 
 // said is an answer that was given.
@@ -245,9 +272,25 @@ func (n *Node) merge(answers cluster.Answers, list bool) (out proto.Roster) {
 	for _, a := range parts {
 		out.Members = append(out.Members, share(a, out.Clients, n.rolls.limit)...)
 	}
-	out.Members = out.Members[:min(len(out.Members), n.rolls.limit)]
+	out.Members = fit(out.Members[:min(len(out.Members), n.rolls.limit)])
 	out.Sampled = len(out.Members) < out.Clients
 	return out
+}
+
+// fit leaves as many members, evenly, as have room in a roster.
+func fit(members []proto.MemberInfo) []proto.MemberInfo {
+	for {
+		size := 0
+		for i := range members {
+			b, _ := json.Marshal(&members[i]) // they have just been read
+			size += len(b) + 1
+		}
+		if size <= maxRosterBytes {
+			return members
+		}
+		pick := newSampler(len(members), len(members)*maxRosterBytes/size)
+		members = slices.DeleteFunc(members, func(proto.MemberInfo) bool { return !pick.next() })
+	}
 }
 
 // share is the part of a sample of limit members that belongs to one node of a channel with total members.

@@ -407,8 +407,8 @@ func TestJoinAndLeave(t *testing.T) {
 	s := open(t, Server{}, JSON).connect()
 	s.Message([]byte(`{"id":2,"subscribe":{"channel":"live:a","join_leave":true}}`))
 	s.expect(`{"id":2,"subscribe":{}}`)
-	if !s.backend.announced["live:a"] {
-		t.Error("who wants to hear of others is announced to them")
+	if s.backend.announced["live:a"] {
+		t.Error("a client that wants to hear of others does not decide that members are announced: the namespace does")
 	}
 	events := proto.EventsOf("live:a")
 	feed := s.backend.feed(events, 0)

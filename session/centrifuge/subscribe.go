@@ -88,7 +88,8 @@ func (sub *subscription) leave() {
 	}
 }
 
-// add makes a subscription that is joining, and lets the backend know of the member.
+// add makes a subscription that is joining, and lets the backend know of the member. joinLeave says whether it hears of others: whether
+// others hear of it the namespace says, for all members alike.
 func (s *Session) add(name string, terms auth.Subscription, joinLeave, server bool) (*subscription, *proto.Error) {
 	sub := &subscription{channel: unique.Make(name), server: server}
 	if terms.Info != nil || terms.Data != nil || !terms.Expires.IsZero() || joinLeave {
@@ -119,7 +120,7 @@ func (s *Session) add(name string, terms auth.Subscription, joinLeave, server bo
 	if !terms.Expires.IsZero() {
 		s.dueAt(terms.Expires.Add(grace))
 	}
-	s.backend().Enter(name, info, joinLeave || s.server().announces(name))
+	s.backend().Enter(name, info, s.server().announces(name))
 	s.mu.Lock()
 	gone := sub.state == dropped // by another goroutine: its Exit may have come before
 	s.mu.Unlock()
