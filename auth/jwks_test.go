@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -78,6 +79,13 @@ func (w *web) count(url string) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.asked[url]
+}
+
+// all is how often each URL was asked for.
+func (w *web) all() map[string]int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return maps.Clone(w.asked)
 }
 
 const urlA, urlB = "https://a.example/keys?token=hidden", "https://b.example/keys"
@@ -156,14 +164,14 @@ func TestFetchedKeysBelongToTheirIssuer(t *testing.T) {
 		w.expect("with a key of its own, and an id that may have come since,", token, proto.ErrInternal)
 		w.expect("with the secret in nobody's name", hs256(t, map[string]any{"sub": "x"}), nil)
 		synctest.Wait()
-		if a, b := w.web.count(urlA), w.web.count(urlB); a != 1 || b != 1 || len(w.web.asked) != 2 {
-			t.Errorf("no token makes anything else be fetched: %v", w.web.asked)
+		if a, b := w.web.count(urlA), w.web.count(urlB); a != 1 || b != 1 || len(w.web.all()) != 2 {
+			t.Errorf("no token makes anything else be fetched: %v", w.web.all())
 		}
 		time.Sleep(renewLeast)
 		synctest.Wait()
 		w.expect("with a key of its own", token, proto.ErrUnauthorized)
-		if len(w.web.asked) != 2 {
-			t.Errorf("no token makes anything else be fetched: %v", w.web.asked)
+		if len(w.web.all()) != 2 {
+			t.Errorf("no token makes anything else be fetched: %v", w.web.all())
 		}
 	})
 }
