@@ -314,7 +314,7 @@ func (s *Session) Message(payload []byte) (rest []byte) {
 	if len(payload) == 0 {
 		s.fail("", proto.ErrBadRequest.With("the frame holds no command; send a JSON object such as {\"ping\":{}}"))
 	}
-	for first := true; len(payload) > 0 && !s.ended.Load(); first = false {
+	for first := true; len(payload) > 0 && !s.ended.Load() && !s.leaving.Load(); first = false {
 		if !first && s.Full() {
 			return payload
 		}

@@ -46,7 +46,9 @@ type Session struct {
 	format  Format
 	deflate bool // with permessage-deflate
 
-	ended atomic.Bool   // the end was sent
+	ended   atomic.Bool // the end was sent
+	leaving atomic.Bool // no message is taken any more
+
 	pings atomic.Int32  // pings that no pong has answered
 	due   atomic.Uint32 // when there is something to look at, in Unix seconds; 0 for never
 
@@ -59,7 +61,7 @@ type Session struct {
 	count     uint16         // owner: mu; of subs
 	identity  *auth.Identity // owner: mu; nil for nobody
 	subs      *subscription  // owner: mu; the first of a list
-	last      *proto.Close   // owner: mu; not nil: no message is taken any more, and the session ends when nothing is under way
+	last      *proto.Close   // owner: mu; not nil: the session is leaving, and so it ends when nothing is under way
 }
 
 // state is how far a session has come.
@@ -121,7 +123,7 @@ func (s *Session) resumable() bool {
 func (s *Session) Message(payload []byte) (rest []byte) {
 	e := s.wire().encoding
 	for first := true; first || len(payload) > 0; first = false {
-		if s.ended.Load() {
+		if s.ended.Load() || s.leaving.Load() {
 			return nil
 		}
 		if !first && s.Full() {
@@ -196,8 +198,12 @@ func (s *Session) End(c proto.Close) (first bool) {
 	return true
 }
 
-// Leave ends the session with c as soon as every command under way has its answer. The caller gives it no more messages.
+// Leave ends the session with c as soon as every command under way has its answer. Messages that arrive later are ignored, and so is
+// what is left of the one that is being taken. Only the first call has an effect.
 func (s *Session) Leave(c proto.Close) {
+	if s.leaving.Swap(true) {
+		return
+	}
 	s.mu.Lock()
 	s.last = &c
 	end := s.underway == 0
