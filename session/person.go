@@ -140,21 +140,29 @@ func CloseOf(err *proto.Error) proto.Close {
 // maxReason is the longest reason of a close frame, in bytes. RFC 6455, section 5.5.
 const maxReason = 123
 
-// spend asks the limits for a command.
+// spend asks the limits for a command. What a publish costs besides is asked for once it is known to be allowed: see spendPublish.
 func (s *Session) spend(kind proto.CommandKind) *proto.Error {
 	limits, user := s.conn.Server().Limits, s.User()
 	if !limits.OfCommands(user) {
 		return nil
 	}
-	use, now := &s.ensure().use, time.Now()
-	if err := limits.Command(use, now); err != nil {
+	use := &s.ensure().use
+	if err := limits.Command(use, time.Now()); err != nil {
 		return err
 	}
-	if kind == proto.CommandPublish {
-		return limits.Publish(use, user, s.channel.Value(), now)
+	if kind != proto.CommandPublish {
+		use.Taken()
 	}
-	use.Taken()
 	return nil
+}
+
+// spendPublish asks the limits for a publish.
+func (s *Session) spendPublish() *proto.Error {
+	limits, user := s.conn.Server().Limits, s.User()
+	if !limits.OfCommands(user) {
+		return nil
+	}
+	return limits.Publish(&s.ensure().use, user, s.channel.Value(), time.Now())
 }
 
 // refuse answers a command that was too much, and ends a session that goes on all the same.

@@ -281,6 +281,17 @@ func (c *client) expect(want ...string) {
 	}
 }
 
+// take waits for the next n frames.
+func (c *client) take(n int) (got []string) {
+	c.t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); len(got) < n; time.Sleep(100 * time.Microsecond) {
+		if got = append(got, c.frames()...); time.Now().After(deadline) {
+			c.t.Fatalf("the session must send %d frames, it sent %q", n, got)
+		}
+	}
+	return got
+}
+
 // connect connects.
 func (c *client) connect() *client {
 	c.t.Helper()
