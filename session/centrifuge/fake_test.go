@@ -28,7 +28,9 @@ type backend struct {
 	waiting   []func()
 	published []node.Publication
 	acks      []func(node.Published, *proto.Error)
-	present   map[string]int // by channel, Enter minus Exit
+	present   map[string]int  // by channel, Enter minus Exit
+	there     map[string]bool // by channel, as the last Enter or Exit said
+	onExit    func()          // is called before an Exit counts
 	announced map[string]bool
 	history   proto.History
 	asked     node.HistoryQuery
@@ -139,13 +141,25 @@ func (b *backend) Enter(name string, _ proto.MemberInfo, announce bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.present[name]++
+	b.there[name] = true
 	b.announced[name] = announce
 }
 
 func (b *backend) Exit(name, _ string) {
+	if b.onExit != nil {
+		b.onExit()
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.present[name]--
+	b.there[name] = false
+}
+
+// isThere says whether the client is present in a channel.
+func (b *backend) isThere(name string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.there[name]
 }
 
 func (b *backend) presentIn(name string) int {
@@ -209,6 +223,7 @@ func open(t testing.TB, server Server, format Format) *client {
 	t.Cleanup(writers.Close)
 	c := &client{t: t, socket: &socket{}, now: time.Unix(1_000_000, 0), backend: &backend{
 		writers: writers, feeds: map[string]*fanout.Feed{}, present: map[string]int{}, announced: map[string]bool{},
+		there: map[string]bool{},
 	}}
 	server.Backend, server.Now = c.backend, func() time.Time { return c.now }
 	if server.Ping == 0 {

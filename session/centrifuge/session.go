@@ -60,7 +60,7 @@ type Session struct {
 	admitted  bool           // owner: mu; the connection is known by its user
 	count     uint16         // owner: mu; of subs
 	identity  *auth.Identity // owner: mu; nil for nobody
-	subs      *subscription  // owner: mu; the first of a list
+	subs      *subscription  // owner: mu, which is held while the backend is told of a change; the first of a list
 	last      *proto.Close   // owner: mu; not nil: the session is leaving, and so it ends when nothing is under way
 }
 
@@ -241,15 +241,10 @@ func (s *Session) pong() {
 func (s *Session) Gone() {
 	s.ended.Store(true)
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.state = gone
-	subs := s.subs
-	s.subs, s.count = nil, 0
-	for sub := subs; sub != nil; sub = sub.next {
-		sub.state = dropped
-	}
-	s.mu.Unlock()
-	for sub := subs; sub != nil; sub = sub.next {
-		s.exit(sub)
+	for s.subs != nil {
+		s.remove(s.subs)
 	}
 }
 

@@ -61,13 +61,15 @@ func (s *Session) find(channel string) *subscription {
 	return nil
 }
 
-// remove takes a subscription out. The session is locked.
+// remove takes a subscription out, and tells the backend so. What the backend is told of one channel's subscriptions comes in the order
+// of their lives only because the session is locked.
 func (s *Session) remove(sub *subscription) {
 	sub.state = dropped
 	for at := &s.subs; *at != nil; at = &(*at).next {
 		if *at == sub {
 			*at = sub.next
 			s.count--
+			s.backend().Exit(sub.name(), s.id())
 			return
 		}
 	}
@@ -95,42 +97,25 @@ func (s *Session) add(name string, terms auth.Subscription, joinLeave, server bo
 		sub.more = &details{Subscription: terms, joinLeave: joinLeave}
 	}
 	s.mu.Lock()
-	old := s.find(name)
-	if old != nil && old.isOver() {
+	defer s.mu.Unlock()
+	if old := s.find(name); old != nil && old.isOver() {
 		old.leave()
 		s.remove(old)
 	} else if old != nil {
-		s.mu.Unlock()
 		return nil, proto.ErrSubscribed
 	}
-	full := int(s.count) >= s.server().channels() || s.state == gone
-	if !full {
-		sub.next, s.subs = s.subs, sub
-		s.count++
-	}
-	info := proto.MemberInfo{User: s.whoLocked().User, Client: s.id(), Info: s.whoLocked().Info, ChanInfo: terms.Info}
-	s.mu.Unlock()
-	if old != nil {
-		s.exit(old)
-	}
-	if full {
+	if int(s.count) >= s.server().channels() || s.state == gone {
 		return nil, proto.ErrLimit.With("a client may be subscribed to %d channels", s.server().channels())
 	}
+	sub.next, s.subs = s.subs, sub
+	s.count++
 	if !terms.Expires.IsZero() {
 		s.dueAt(terms.Expires.Add(grace))
 	}
+	info := proto.MemberInfo{User: s.whoLocked().User, Client: s.id(), Info: s.whoLocked().Info, ChanInfo: terms.Info}
 	s.backend().Enter(name, info, joinLeave || s.server().announces(name))
-	s.mu.Lock()
-	gone := sub.state == dropped // by another goroutine: its Exit may have come before
-	s.mu.Unlock()
-	if gone {
-		s.exit(sub)
-	}
 	return sub, nil
 }
-
-// exit ends what add told the backend.
-func (s *Session) exit(sub *subscription) { s.backend().Exit(sub.name(), s.id()) }
 
 // declined says what of a request there is not.
 func declined(r *protocol.SubscribeRequest) *proto.Error {
@@ -282,24 +267,18 @@ func (h *hints) recovered(j channel.Joined) bool {
 // placed takes what to leave by. It is called with the channel locked.
 func (s *Session) placed(sub *subscription, m *fanout.Member) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	sub.member = m
-	if sub.state != placing { // unsubscribed meanwhile
+	if sub.state != placing { // unsubscribed meanwhile, or the connection is gone
 		m.Leave()
 		s.remove(sub)
-		var parted func()
-		if sub.more != nil {
-			parted = sub.more.parted
-		}
-		s.mu.Unlock()
-		if parted != nil {
-			parted()
+		if sub.more != nil && sub.more.parted != nil {
+			sub.more.parted()
 		}
 		return
 	}
 	sub.state = member
-	events := sub.more != nil && sub.more.joinLeave
-	s.mu.Unlock()
-	if events {
+	if sub.more != nil && sub.more.joinLeave {
 		go s.watch(sub) // not with this channel locked
 	}
 }
@@ -332,28 +311,23 @@ func (s *Session) unsubscribe(id uint32, r *protocol.UnsubscribeRequest) {
 	}
 }
 
-// drop ends the subscription to a channel and then calls done, at once or when it has its place. It reports false, and calls
-// nothing, when there is none.
+// drop ends the subscription to a channel and then calls done, at once or when it has its place, with the session locked: so the client
+// is told before it can be subscribed again. It reports false, and calls nothing, when there is none.
 func (s *Session) drop(name string, done func()) bool {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	sub := s.find(name)
 	if sub == nil || sub.state == leaving {
-		s.mu.Unlock()
 		return false
 	}
-	if wait := sub.state == placing; wait {
+	if sub.state == placing {
 		sub.state = leaving
 		sub.detail().parted = done
-		done = nil
-	} else {
-		sub.leave()
-		s.remove(sub)
+		return true
 	}
-	s.mu.Unlock()
-	s.exit(sub)
-	if done != nil {
-		done()
-	}
+	sub.leave()
+	s.remove(sub)
+	done()
 	return true
 }
 

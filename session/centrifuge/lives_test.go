@@ -1,0 +1,61 @@
+package centrifuge
+
+import (
+	"sync"
+	"testing"
+	"time"
+
+	"barrage/proto"
+)
+
+const (
+	subscribedAgain = `{"id":3,"subscribe":{"recoverable":true,"epoch":"e","offset":7,"positioned":true}}`
+	unsubscribedA   = `{"push":{"channel":"a","unsubscribe":{"code":2000,"reason":"server unsubscribe"}}}`
+)
+
+// meanwhile runs fn while a subscription is taken out, as far as it may run then, and returns how to wait for its end.
+func (c *client) meanwhile(fn func()) (wait func()) {
+	var once sync.Once
+	done := make(chan struct{})
+	c.backend.onExit = func() {
+		once.Do(func() {
+			go func() {
+				defer close(done)
+				fn()
+			}()
+			select {
+			case <-done:
+			case <-time.After(20 * time.Millisecond): // it waits for its turn
+			}
+		})
+	}
+	return func() { <-done }
+}
+
+func TestTheLivesOfASubscriptionDoNotCross(t *testing.T) {
+	c := open(t, Server{}, JSON).connect()
+	c.Message([]byte(`{"id":2,"subscribe":{"channel":"a"}}`))
+	c.take(1)
+	wait := c.meanwhile(func() { c.Message([]byte(`{"id":3,"subscribe":{"channel":"a"}}`)) })
+	c.Control(proto.Control{Kind: proto.ControlUnsubscribe, Channel: "a"})
+	wait()
+	c.expect(unsubscribedA, subscribedAgain)
+	if !c.backend.isThere("a") {
+		t.Error("who has subscribed again is present")
+	}
+}
+
+func TestAnEndThatIsNoticedLateDoesNotEndTheNextLife(t *testing.T) {
+	c := open(t, Server{}, JSON).connect()
+	c.Message([]byte(`{"id":2,"subscribe":{"channel":"a"}}`))
+	c.take(1)
+	c.backend.feed("a", 0).Restart(1, Codecs(nil)[JSON].Reset("a", proto.Position{}, ""))
+	c.take(1)
+	wait := c.meanwhile(func() { c.Message([]byte(`{"id":3,"subscribe":{"channel":"a"}}`)) })
+	c.Tick(c.now)
+	wait()
+	c.expect(subscribedAgain)
+	if !c.backend.isThere("a") {
+		t.Error("who has subscribed again is present")
+	}
+}
