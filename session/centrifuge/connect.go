@@ -147,35 +147,49 @@ func (a *arrival) found(in *arriving, j channel.Joined) bool {
 // welcome replies, and makes the client a member of the channels from the positions that the reply tells.
 func (a *arrival) welcome() {
 	s := a.session
-	result := s.connectResult()
-	for i := range a.subs {
-		in := &a.subs[i]
-		if in.at.Err != nil {
-			s.End(proto.CloseUnavailable)
-			return
-		}
-		if result.Subs == nil {
-			result.Subs = map[string]*protocol.SubscribeResult{}
-		}
-		s.mu.Lock()
-		result.Subs[in.sub.name()] = s.result(in.sub, in.hints, in.at)
-		s.mu.Unlock()
+	result, ok := a.reply()
+	if !ok {
+		s.End(proto.CloseUnavailable)
+		return
 	}
-	s.reply(&protocol.Reply{Id: a.id, Connect: result})
 	for i := range a.subs {
 		in := &a.subs[i]
-		r := result.Subs[in.sub.name()]
-		s.continueAt(in.sub, in.at.Live, proto.Position{Epoch: proto.Epoch(r.Epoch), Offset: proto.Offset(r.Offset)})
+		if r := result.Subs[in.sub.name()]; r != nil {
+			s.continueAt(in.sub, in.at.Live, proto.Position{Epoch: proto.Epoch(r.Epoch), Offset: proto.Offset(r.Offset)})
+		}
 	}
 	s.mu.Lock()
-	if s.state == connecting {
-		s.state = connected
-	}
 	resume := s.resumable()
 	s.mu.Unlock()
 	if resume {
 		s.conn.Resume()
 	}
+}
+
+// reply tells the client that it is connected, and its subscriptions but for those that the server has ended meanwhile: of their end it
+// is not told, as it knows nothing of them. ok is false when one could not be opened.
+func (a *arrival) reply() (result *protocol.ConnectResult, ok bool) {
+	s := a.session
+	result = s.connectResult()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range a.subs {
+		in := &a.subs[i]
+		switch {
+		case in.sub.state != joining:
+			continue
+		case in.at.Err != nil:
+			return nil, false
+		case result.Subs == nil:
+			result.Subs = map[string]*protocol.SubscribeResult{}
+		}
+		result.Subs[in.sub.name()] = s.result(in.sub, in.hints, in.at)
+	}
+	s.reply(&protocol.Reply{Id: a.id, Connect: result})
+	if s.state == connecting {
+		s.state = connected
+	}
+	return result, true
 }
 
 func (s *Session) connectResult() *protocol.ConnectResult {

@@ -52,9 +52,14 @@ func (s *Session) named(channel string) (names []string) {
 	return names
 }
 
-// part unsubscribes the client and tells it why; false when it was not subscribed.
+// part unsubscribes the client and tells it why; false when it was not subscribed. A client whose connect is under way knows of no
+// subscription yet, and will not be told of this one.
 func (s *Session) part(name string, why parting) bool {
-	return s.drop(name, func() { s.reply(unsubscribed(name, why)) })
+	return s.drop(name, func() {
+		if s.state != connecting {
+			s.reply(unsubscribed(name, why))
+		}
+	})
 }
 
 // subscribeByServer subscribes the client to a channel, unless it is already; false when it is not connected or may have no more.

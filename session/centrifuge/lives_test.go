@@ -59,3 +59,19 @@ func TestAnEndThatIsNoticedLateDoesNotEndTheNextLife(t *testing.T) {
 		t.Error("who has subscribed again is present")
 	}
 }
+
+func TestWhatTheServerEndsDuringConnectIsNotToldOf(t *testing.T) {
+	c := closed(t, nil)
+	c.backend.held = true
+	c.Message([]byte(`{"id":1,"connect":{"token":"bob"}}`))
+	if !c.Control(proto.Control{Kind: proto.ControlUnsubscribe, Channel: "given"}) {
+		t.Error("the connection is concerned")
+	}
+	c.backend.release()
+	c.expect(`{"id":1,"connect":{"client":"c1","expires":true,"ttl":60,"subs":{"live:given":{}},"ping":25,"pong":true}}`)
+	c.Message([]byte(`{"id":3,"ping":{}}`))
+	c.expect(`{"id":3,"ping":{}}`)
+	if c.backend.isThere("given") || !c.backend.isThere("live:given") {
+		t.Error("the client is present where it is subscribed, and only there")
+	}
+}
