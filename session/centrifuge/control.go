@@ -86,8 +86,8 @@ func (s *Session) subscribeByServer(c proto.Control) bool {
 			if sub.state != joining {
 				return false
 			}
-			if j.Err != nil {
-				sub.state = failed
+			if j.Err != nil { // the client was told nothing of it, and is told nothing now
+				s.remove(sub)
 				return false
 			}
 			sub.state = placing

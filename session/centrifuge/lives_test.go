@@ -75,3 +75,15 @@ func TestWhatTheServerEndsDuringConnectIsNotToldOf(t *testing.T) {
 		t.Error("the client is present where it is subscribed, and only there")
 	}
 }
+
+func TestASubscriptionByTheServerThatCannotBeOpenedEndsNothing(t *testing.T) {
+	c := open(t, Server{}, JSON).connect()
+	c.backend.down = true
+	c.Control(proto.Control{Kind: proto.ControlSubscribe, Channel: "a"})
+	if c.backend.isThere("a") {
+		t.Error("who could not be subscribed is not present")
+	}
+	c.Tick(c.now)
+	c.Message([]byte(`{"id":3,"ping":{}}`))
+	c.expect(`{"id":3,"ping":{}}`)
+}
