@@ -213,16 +213,16 @@ func (s *Session) continueAt(sub *subscription, live bool, p proto.Position) {
 			if sub.state != joining {
 				return false
 			}
-			sub.state = placing
 			switch {
 			case j.Err != nil:
-				sub.state = failed
 				s.End(proto.CloseUnavailable)
+				return false
 			case j.Reset:
-				sub.state = failed
 				s.End(proto.CloseMissed.With("insufficient state"))
+				return false
 			}
-			return sub.state == placing
+			sub.state = placing
+			return true
 		},
 		Placed: func(m *fanout.Member) { s.placed(sub, m) },
 	})

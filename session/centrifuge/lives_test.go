@@ -87,3 +87,23 @@ func TestASubscriptionByTheServerThatCannotBeOpenedEndsNothing(t *testing.T) {
 	c.Message([]byte(`{"id":3,"ping":{}}`))
 	c.expect(`{"id":3,"ping":{}}`)
 }
+
+func TestASubscriptionThatFailedTakesNoPlace(t *testing.T) {
+	c := open(t, Server{Channels: 1}, JSON).connect()
+	for name, in := range map[string]string{
+		"cannot be opened":  `{"id":2,"subscribe":{"channel":"b"}}`,
+		"cannot be resumed": `{"id":2,"subscribe":{"channel":"b","recover":true,"epoch":"f","offset":5,"flag":2}}`,
+	} {
+		c.backend.down = name == "cannot be opened"
+		c.Message([]byte(in))
+		c.backend.down = false
+		c.take(1)
+		if c.backend.isThere("b") {
+			t.Errorf("nobody is present in a channel that %s", name)
+		}
+		c.Message([]byte(`{"id":3,"subscribe":{"channel":"a"}}`))
+		c.expect(subscribedAgain)
+		c.Message([]byte(`{"id":4,"unsubscribe":{"channel":"a"}}`))
+		c.take(1)
+	}
+}

@@ -37,7 +37,6 @@ const (
 	placing              // the client was told; it becomes a member at once
 	member
 	leaving // unsubscribed while it was placed
-	failed  // it never became a member, and is taken out later
 	dropped // taken out of the session
 )
 
@@ -77,7 +76,7 @@ func (s *Session) remove(sub *subscription) {
 
 // isOver says whether a subscription ended by itself. The session is locked.
 func (sub *subscription) isOver() bool {
-	return sub.state == failed || sub.state == member && sub.member.Left()
+	return sub.state == member && sub.member.Left()
 }
 
 // leave ends the memberships of a subscription. The session is locked.
@@ -231,10 +230,10 @@ func (s *Session) answer(sub *subscription, id uint32, h hints, j channel.Joined
 	}
 	switch {
 	case j.Err != nil:
-		sub.state = failed
+		s.remove(sub)
 		s.fail(id, proto.ErrUnavailable)
 	case h.recover && h.reject && !h.recovered(j):
-		sub.state = failed
+		s.remove(sub)
 		s.fail(id, proto.ErrUnrecoverable)
 	default:
 		sub.state = placing
