@@ -41,6 +41,7 @@ type Options struct {
 // Session is one client.
 type Session struct {
 	conn    Connection
+	names   limit.Bucket      // owner: Message; see unfamiliar
 	use     *limit.Connection // owner: Message; nil before the first command, and where nothing is limited
 	client  [16]byte          // filled up with zeros
 	format  Format

@@ -173,6 +173,10 @@ func (s *Session) subscribe(id uint32, r *protocol.SubscribeRequest) {
 		s.fail(id, err)
 		return
 	}
+	if err := s.unfamiliar(); err != nil {
+		s.fail(id, err)
+		return
+	}
 	sub, err := s.add(r.Channel, terms, s.wantsEvents(r), false)
 	if err != nil {
 		s.fail(id, err)
