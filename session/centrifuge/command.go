@@ -248,8 +248,20 @@ func page(h *proto.History, r *protocol.HistoryRequest) *protocol.HistoryResult 
 	return result
 }
 
-func (s *Session) presence(id uint32, channel string) {
+// mayAskWhoIsIn says whether the client may ask who is in a channel. Other nodes are asked for each name once a second at most, so that
+// only other names cost anything.
+func (s *Session) mayAskWhoIsIn(channel string) *proto.Error {
 	if _, _, err := s.may(auth.Presence, channel); err != nil {
+		return err
+	}
+	if s.subscribedTo(channel) != nil {
+		return nil
+	}
+	return s.unfamiliar()
+}
+
+func (s *Session) presence(id uint32, channel string) {
+	if err := s.mayAskWhoIsIn(channel); err != nil {
 		s.fail(id, err)
 		return
 	}
@@ -269,7 +281,7 @@ func (s *Session) presence(id uint32, channel string) {
 }
 
 func (s *Session) presenceStats(id uint32, channel string) {
-	if _, _, err := s.may(auth.Presence, channel); err != nil {
+	if err := s.mayAskWhoIsIn(channel); err != nil {
 		s.fail(id, err)
 		return
 	}

@@ -44,6 +44,24 @@ func TestAClientNamesSoManyChannelsAtOnce(t *testing.T) {
 	}
 }
 
+func TestAskingWhoIsInManyChannelsIsBounded(t *testing.T) {
+	c := open(t, Server{}, JSON).connect()
+	c.Message([]byte(`{"id":2,"subscribe":{"channel":"a"}}`))
+	c.take(1)
+	for range 300 {
+		c.Message([]byte(`{"id":3,"presence":{"channel":"a"}}`))
+	}
+	if n := codes(c.take(300)); n[0] != 300 {
+		t.Errorf("who is subscribed may ask who else is: %v", n)
+	}
+	for i := range 300 {
+		c.Message(fmt.Appendf(nil, `{"id":3,"presence_stats":{"channel":"%d"}}`, i))
+	}
+	if n := codes(c.take(300)); n[0] != 255 || n[111] != 45 {
+		t.Errorf("of 300 other channels one may ask for 255, not %v", n)
+	}
+}
+
 func TestAllChannelsFitAtOnce(t *testing.T) {
 	c := open(t, Server{Channels: 1000}, JSON).connect()
 	for i := range 1000 {
