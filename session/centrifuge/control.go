@@ -12,7 +12,7 @@ import (
 )
 
 // Control does what the server API asks of the connection, if it concerns it, and reports whether it did. Whether the connection is
-// meant is for the caller to know.
+// meant is for the caller to know. A connection that is to end still has the answers to its commands under way.
 func (s *Session) Control(c proto.Control) (concerned bool) {
 	switch c.Kind {
 	case proto.ControlDisconnect:
@@ -20,7 +20,7 @@ func (s *Session) Control(c proto.Control) (concerned bool) {
 		if c.Code != 0 {
 			closing = proto.Close{Code: c.Code, Reason: c.Reason}
 		}
-		s.End(closing)
+		s.Leave(closing)
 		return true
 	case proto.ControlUnsubscribe:
 		why := serverUnsubscribe
@@ -107,7 +107,7 @@ func (s *Session) subscribeByServer(c proto.Control) bool {
 // refreshByServer moves the end of the connection; false when it is not connected.
 func (s *Session) refreshByServer(c proto.Control) bool {
 	if c.Expired {
-		s.End(proto.CloseExpired)
+		s.Leave(proto.CloseExpired)
 		return true
 	}
 	s.mu.Lock()

@@ -38,3 +38,20 @@ func TestWhoIsToLeaveIsNotHeardAnyMore(t *testing.T) {
 		t.Errorf("with the answer to what was under way the session ends as it was first told, %q, not %q", want, last)
 	}
 }
+
+func TestADisconnectLeavesTimeForAnswers(t *testing.T) {
+	for end, control := range map[string]proto.Control{
+		"close 4001 go":      {Kind: proto.ControlDisconnect, Code: 4001, Reason: "go"},
+		"close 3005 expired": {Kind: proto.ControlRefresh, Expired: true},
+	} {
+		c := open(t, Server{}, JSON).connect()
+		c.backend.held = true
+		c.Message([]byte(`{"id":2,"publish":{"channel":"a","data":1}}`))
+		if !c.Control(control) {
+			t.Error("the connection is concerned")
+		}
+		c.Message([]byte(`{"id":3,"ping":{}}`))
+		c.backend.release()
+		c.expect(`{"id":2,"publish":{}}`, end)
+	}
+}
