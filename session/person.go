@@ -29,12 +29,18 @@ type extra struct {
 
 // adopt takes over an identity.
 func (x *extra) adopt(id *auth.Identity, name string) {
-	x.identity, x.sub, x.expires = id, id.Subs[name], id.Expires
-	if at := x.sub.Expires; !at.IsZero() && (x.expires.IsZero() || at.Before(x.expires)) {
-		x.expires = at
-	}
+	x.identity, x.sub, x.expires = id, id.Subs[name], expiry(id, name)
 	a := proto.Attributes{Info: id.Info, ChanInfo: x.sub.Info}
 	x.attributes, _ = a.Encode() // too large ones, and what is no JSON, are left out
+}
+
+// expiry is until when an identity counts in a channel: the end of its token or of what that says of the channel, whichever comes
+// first. Zero means for ever.
+func expiry(id *auth.Identity, name string) time.Time {
+	if at := id.Subs[name].Expires; !at.IsZero() && (id.Expires.IsZero() || at.Before(id.Expires)) {
+		return at
+	}
+	return id.Expires
 }
 
 // anonymous is who has shown nothing where nothing need be shown.
@@ -318,12 +324,7 @@ func (s *Session) Control(c proto.Control) bool {
 		if !own && c.Channel != "" {
 			return false
 		}
-		// Without its one channel the connection is of no use. Unsubscribe codes from 2500 on invite to subscribe again.
-		end := proto.CloseForced.With("the server has ended the subscription")
-		if c.Code >= 2500 {
-			end = proto.CloseReconnect.With("the server has ended the subscription; connect again")
-		}
-		s.Leave(end)
+		s.Leave(unsubscribed(c))
 	case proto.ControlRefresh:
 		if c.Expired {
 			s.Leave(proto.CloseExpired)
@@ -343,6 +344,15 @@ func (s *Session) expireAt(seconds int64) {
 	if x.expires = (time.Time{}); seconds > 0 {
 		x.expires = time.Unix(seconds, 0)
 	}
+}
+
+// unsubscribed is how a connection ends that the server API unsubscribes: without its one channel it is of no use. Unsubscribe codes from
+// 2500 on invite to subscribe again.
+func unsubscribed(c proto.Control) proto.Close {
+	if c.Code >= 2500 {
+		return proto.CloseReconnect.With("the server has ended the subscription; connect again")
+	}
+	return proto.CloseForced.With("the server has ended the subscription")
 }
 
 // closeOr is the close that a control asks for, as far as it says so.
