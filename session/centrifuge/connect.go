@@ -86,7 +86,7 @@ type arriving struct {
 }
 
 // arrive finds out where the subscriptions begin that the server makes, replies, and only then makes the client a member: so the
-// reply to connect goes out before their publications.
+// reply to connect goes out before their publications. What is published between the two is in the journal; of a live channel it is lost.
 func (s *Session) arrive(id uint32, known map[string]*protocol.SubscribeRequest) {
 	a := &arrival{session: s, id: id, left: 1}
 	for _, name := range s.given() {
