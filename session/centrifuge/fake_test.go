@@ -31,6 +31,7 @@ type backend struct {
 	present   map[string]int  // by channel, Enter minus Exit
 	there     map[string]bool // by channel, as the last Enter or Exit said
 	onExit    func()          // is called before an Exit counts
+	onReady   func()          // is called between Ready and Placed
 	announced map[string]bool
 	history   proto.History
 	asked     node.HistoryQuery
@@ -77,6 +78,9 @@ func (b *backend) Join(name string, r channel.JoinRequest) {
 		}
 		if !r.Ready(j) {
 			return
+		}
+		if b.onReady != nil {
+			b.onReady()
 		}
 		f := b.feed(name, r.Format)
 		next := fanout.Seq(j.Next)

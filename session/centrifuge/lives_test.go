@@ -107,3 +107,26 @@ func TestASubscriptionThatFailedTakesNoPlace(t *testing.T) {
 		c.take(1)
 	}
 }
+
+func TestWhoLeavesWhileItIsPlacedCanComeBack(t *testing.T) {
+	c := open(t, Server{}, JSON).connect()
+	c.backend.onReady = func() {
+		c.backend.onReady = nil
+		c.Message([]byte(`{"id":4,"unsubscribe":{"channel":"a"}}` + "\n" + `{"id":3,"subscribe":{"channel":"a"}}`))
+	}
+	c.Message([]byte(`{"id":2,"subscribe":{"channel":"a"}}`))
+	c.expect(`{"id":2,"subscribe":{"recoverable":true,"epoch":"e","offset":7,"positioned":true}}`, `{"id":4,"unsubscribe":{}}`, subscribedAgain)
+	if !c.backend.isThere("a") {
+		t.Error("who has subscribed again is present")
+	}
+	s := &c.Session
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		s.mu.Lock()
+		left := s.underway
+		s.mu.Unlock()
+		if left == 0 {
+			return
+		}
+	}
+	t.Error("every command has its answer")
+}

@@ -177,18 +177,44 @@ func (s *Session) subscribe(id uint32, r *protocol.SubscribeRequest) {
 		s.fail(id, err)
 		return
 	}
+	s.begin(0)
+	s.enterChannel(id, r, terms)
+}
+
+// enterChannel makes a client a member that may be one, as soon as the last life of the subscription has ended. The command is under way.
+func (s *Session) enterChannel(id uint32, r *protocol.SubscribeRequest, terms auth.Subscription) {
+	again := func() { s.enterChannel(id, r, terms) }
+	if s.afterParting(r.Channel, again) {
+		return
+	}
 	sub, err := s.add(r.Channel, terms, s.wantsEvents(r), false)
 	if err != nil {
 		s.fail(id, err)
+		s.finish(0)
 		return
 	}
-	s.begin(0)
 	h := s.hints(r.Channel, r)
 	s.backend().Join(r.Channel, channel.JoinRequest{
 		Start: h.start(), Format: s.codec(), Outlet: s.conn.Outlet(),
 		Ready:  func(j channel.Joined) bool { return s.answer(sub, id, h, j) },
 		Placed: func(m *fanout.Member) { s.placed(sub, m) },
 	})
+}
+
+// afterParting reports whether the client is about to part from a channel, and calls fn by another goroutine once it has.
+func (s *Session) afterParting(name string, fn func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sub := s.find(name)
+	if sub == nil || sub.state != leaving {
+		return false
+	}
+	parted := sub.more.parted
+	sub.more.parted = func() {
+		parted()
+		go fn() // not with this channel locked
+	}
+	return true
 }
 
 // permit decides whether a client may subscribe, and returns what its token says.
