@@ -323,8 +323,11 @@ func (c *Channel) takeWaiting(fn func(*joining) bool) (taken []*joining) {
 	return taken
 }
 
+// brief is how long a channel without members is kept that has nothing in memory: whoever comes next finds it as quickly without.
+const brief = time.Second
+
 // sweep gives up members that waited too long, and reports whether the channel has been without members for longer than
-// linger.
+// linger, or than brief if there is nothing in it to keep.
 func (c *Channel) sweep(now time.Time, patience, linger time.Duration) (idle bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -344,7 +347,15 @@ func (c *Channel) sweep(now time.Time, patience, linger time.Duration) (idle boo
 	if c.idle.IsZero() {
 		c.idle = now
 	}
+	if c.isEmpty() {
+		linger = min(linger, brief)
+	}
 	return now.Sub(c.idle) >= linger
+}
+
+// isEmpty says whether there is nothing in memory: no message, no removal, and nothing heard of other nodes. The channel is locked.
+func (c *Channel) isEmpty() bool {
+	return len(c.tail.messages) == 0 && c.removed.Offset == 0 && len(c.heard) == 0
 }
 
 // local is the number of members on this node. The channel is locked.

@@ -59,7 +59,8 @@ type Options struct {
 	// Namespaces say how channels behave.
 	Namespaces Namespaces
 	Log        *slog.Logger
-	// Linger is how long a channel without members is kept up to date for the next one (30 s).
+	// Linger is how long a channel without members is kept up to date for the next one (30 s). One in which nothing is in memory is
+	// kept for about a second at most.
 	Linger time.Duration
 	// Patience is how long a member waits to be placed while the journal is away (10 s).
 	Patience time.Duration

@@ -21,6 +21,7 @@ type conn struct {
 	asm     ws.Assembler // owner: Read
 	late    *late        // owner: Read; nil when nothing waits for the session
 	place   int32        // owner: Gateway.mu; in Gateway.conns
+	mine    int32        // owner: Gateway.mu; in personal.conns, once it is enrolled
 	ended   bool         // owner: Read; a close frame was sent or received, nothing is taken any more
 	denied  bool         // never changes once it is open; it has no place among its user's connections
 	binary  bool         // messages are binary, not text

@@ -54,7 +54,7 @@ func (g *Gateway) begin(p *plainConn, a *admission) {
 // personal is what a user has on this node.
 type personal struct {
 	count int     // connections that are there or about to be
-	conns []*conn // those that are there
+	conns []*conn // those that are there, each at conn.mine
 }
 
 // reserve makes room for one connection of a user; the error is for the client. withdraw gives it back.
@@ -95,6 +95,7 @@ func (g *Gateway) enroll(c *conn, user string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	p := g.users[user]
+	c.mine = int32(len(p.conns))
 	p.conns = append(p.conns, c)
 }
 
@@ -107,8 +108,11 @@ func (g *Gateway) withdraw(c *conn, user string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	p := g.users[user]
-	if i := slices.Index(p.conns, c); i >= 0 {
-		p.conns = slices.Delete(p.conns, i, i+1)
+	if i := int(c.mine); i < len(p.conns) && p.conns[i] == c { // the last one takes its place
+		last := len(p.conns) - 1
+		p.conns[i], p.conns[last].mine = p.conns[last], c.mine
+		p.conns[last] = nil
+		p.conns = p.conns[:last]
 	}
 	g.giveBack(user, p)
 }

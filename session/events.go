@@ -112,11 +112,11 @@ func (e *Events) appendWelcome(dst []byte, j channel.Joined) []byte {
 			return proto.AppendReset(b, proto.Reset{Epoch: at.Epoch, Offset: at.Offset, Reason: j.Reason})
 		})
 	}
-	return proto.AppendEvent(dst, "welcome", at, func(b []byte) []byte {
-		return proto.AppendWelcome(b, proto.Welcome{
-			Node: e.conn.Server().Node, Client: e.id(), Channel: e.channel.Value(), Epoch: j.Epoch, Offset: j.Offset, Live: j.Live,
-		})
-	})
+	w := proto.Welcome{
+		Node: e.conn.Server().Node, Client: e.id(), Channel: e.channel.Value(), Epoch: j.Epoch, Offset: j.Offset, Live: j.Live,
+		User: e.User(), Expires: unix(e.expires()),
+	}
+	return proto.AppendEvent(dst, "welcome", at, func(b []byte) []byte { return proto.AppendWelcome(b, w) })
 }
 
 func (e *Events) id() string { return string(bytes.TrimRight(e.client[:], "\x00")) }
@@ -209,6 +209,14 @@ func (e *Events) User() string {
 	return e.identity.User
 }
 
+// expires is until when the client's identity counts; zero for ever.
+func (e *Events) expires() time.Time {
+	if e.identity == nil {
+		return time.Time{}
+	}
+	return expiry(e.identity, e.channel.Value())
+}
+
 // Control does what the server API asks of the connection, if it concerns it, and reports whether it did. An identity is immutable,
 // so a token's new end is not taken: the client comes back with a token of its own.
 func (e *Events) Control(c proto.Control) bool {
@@ -220,7 +228,7 @@ func (e *Events) Control(c proto.Control) bool {
 		}
 		e.End(how)
 	case c.Kind == proto.ControlUnsubscribe && (c.Channel == "" || c.Channel == e.channel.Value()):
-		e.End(proto.CloseForced.With("the server has ended the subscription"))
+		e.End(unsubscribed(c))
 	case c.Kind == proto.ControlRefresh && c.Expired:
 		e.End(proto.CloseExpired)
 	default:
@@ -243,10 +251,11 @@ func (e *Events) Info() proto.ConnectionInfo {
 // Expire ends a stream whose token has expired, and returns how long to wait until that must be looked at again; 0 for as long as
 // one likes.
 func (e *Events) Expire(now time.Time) (after time.Duration) {
-	if e.identity == nil || e.identity.Expires.IsZero() || e.ended.Load() {
+	expires := e.expires()
+	if expires.IsZero() || e.ended.Load() {
 		return 0
 	}
-	if after = e.identity.Expires.Sub(now); after > 0 {
+	if after = expires.Sub(now); after > 0 {
 		return after
 	}
 	e.End(proto.CloseExpired.With("the token has expired; connect again with a new one"))

@@ -29,12 +29,18 @@ type extra struct {
 
 // adopt takes over an identity.
 func (x *extra) adopt(id *auth.Identity, name string) {
-	x.identity, x.sub, x.expires = id, id.Subs[name], id.Expires
-	if at := x.sub.Expires; !at.IsZero() && (x.expires.IsZero() || at.Before(x.expires)) {
-		x.expires = at
-	}
+	x.identity, x.sub, x.expires = id, id.Subs[name], expiry(id, name)
 	a := proto.Attributes{Info: id.Info, ChanInfo: x.sub.Info}
 	x.attributes, _ = a.Encode() // too large ones, and what is no JSON, are left out
+}
+
+// expiry is until when an identity counts in a channel: the end of its token or of what that says of the channel, whichever comes
+// first. Zero means for ever.
+func expiry(id *auth.Identity, name string) time.Time {
+	if at := id.Subs[name].Expires; !at.IsZero() && (id.Expires.IsZero() || at.Before(id.Expires)) {
+		return at
+	}
+	return id.Expires
 }
 
 // anonymous is who has shown nothing where nothing need be shown.
@@ -140,21 +146,29 @@ func CloseOf(err *proto.Error) proto.Close {
 // maxReason is the longest reason of a close frame, in bytes. RFC 6455, section 5.5.
 const maxReason = 123
 
-// spend asks the limits for a command.
+// spend asks the limits for a command. What a publish costs besides is asked for once it is known to be allowed: see spendPublish.
 func (s *Session) spend(kind proto.CommandKind) *proto.Error {
 	limits, user := s.conn.Server().Limits, s.User()
 	if !limits.OfCommands(user) {
 		return nil
 	}
-	use, now := &s.ensure().use, time.Now()
-	if err := limits.Command(use, now); err != nil {
+	use := &s.ensure().use
+	if err := limits.Command(use, time.Now()); err != nil {
 		return err
 	}
-	if kind == proto.CommandPublish {
-		return limits.Publish(use, user, s.channel.Value(), now)
+	if kind != proto.CommandPublish {
+		use.Taken()
 	}
-	use.Taken()
 	return nil
+}
+
+// spendPublish asks the limits for a publish.
+func (s *Session) spendPublish() *proto.Error {
+	limits, user := s.conn.Server().Limits, s.User()
+	if !limits.OfCommands(user) {
+		return nil
+	}
+	return limits.Publish(&s.ensure().use, user, s.channel.Value(), time.Now())
 }
 
 // refuse answers a command that was too much, and ends a session that goes on all the same.
@@ -310,12 +324,7 @@ func (s *Session) Control(c proto.Control) bool {
 		if !own && c.Channel != "" {
 			return false
 		}
-		// Without its one channel the connection is of no use. Unsubscribe codes from 2500 on invite to subscribe again.
-		end := proto.CloseForced.With("the server has ended the subscription")
-		if c.Code >= 2500 {
-			end = proto.CloseReconnect.With("the server has ended the subscription; connect again")
-		}
-		s.Leave(end)
+		s.Leave(unsubscribed(c))
 	case proto.ControlRefresh:
 		if c.Expired {
 			s.Leave(proto.CloseExpired)
@@ -335,6 +344,15 @@ func (s *Session) expireAt(seconds int64) {
 	if x.expires = (time.Time{}); seconds > 0 {
 		x.expires = time.Unix(seconds, 0)
 	}
+}
+
+// unsubscribed is how a connection ends that the server API unsubscribes: without its one channel it is of no use. Unsubscribe codes from
+// 2500 on invite to subscribe again.
+func unsubscribed(c proto.Control) proto.Close {
+	if c.Code >= 2500 {
+		return proto.CloseReconnect.With("the server has ended the subscription; connect again")
+	}
+	return proto.CloseForced.With("the server has ended the subscription")
 }
 
 // closeOr is the close that a control asks for, as far as it says so.

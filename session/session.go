@@ -314,7 +314,7 @@ func (s *Session) Message(payload []byte) (rest []byte) {
 	if len(payload) == 0 {
 		s.fail("", proto.ErrBadRequest.With("the frame holds no command; send a JSON object such as {\"ping\":{}}"))
 	}
-	for first := true; len(payload) > 0 && !s.ended.Load(); first = false {
+	for first := true; len(payload) > 0 && !s.ended.Load() && !s.leaving.Load(); first = false {
 		if !first && s.Full() {
 			return payload
 		}
@@ -347,6 +347,9 @@ func (s *Session) text(payload []byte) {
 	if err == nil {
 		err = s.spend(proto.CommandPublish)
 	}
+	if err == nil {
+		err = s.spendPublish()
+	}
 	if err != nil {
 		s.Leave(CloseOf(err.With("your last text was not published: %s", err.Message)))
 		return
@@ -366,6 +369,10 @@ func (s *Session) command(c proto.Command) {
 	case proto.CommandPublish:
 		if err := s.allow(auth.Publish); err != nil {
 			s.fail(c.ID, err)
+			return
+		}
+		if err := s.spendPublish(); err != nil {
+			s.refuse(c.ID, err)
 			return
 		}
 		s.publish(c)

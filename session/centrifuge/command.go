@@ -43,7 +43,8 @@ func (s *Session) isPong(c *protocol.Command) bool {
 		c.Presence == nil && c.PresenceStats == nil && c.History == nil && c.Ping == nil && c.Rpc == nil && c.Refresh == nil && c.SubRefresh == nil
 }
 
-// within says whether the limits allow a command, and answers it if not.
+// within says whether the limits allow a command, and answers it if not. What a publish costs besides is asked for once it is known
+// to be allowed: see affords.
 func (s *Session) within(c *protocol.Command) bool {
 	limits, user := s.server().Limits, s.who().User
 	if !limits.OfCommands(user) {
@@ -52,25 +53,36 @@ func (s *Session) within(c *protocol.Command) bool {
 	if s.use == nil {
 		s.use = &limit.Connection{}
 	}
-	now := s.server().now()
-	err := limits.Command(s.use, now)
-	switch {
-	case err != nil:
-	case c.Publish != nil:
-		err = limits.Publish(s.use, user, c.Publish.Channel, now)
-	default:
+	if err := limits.Command(s.use, s.server().now()); err != nil {
+		s.tooMuch(c.Id, err)
+		return false
+	}
+	if c.Publish == nil {
 		s.use.Taken()
 	}
-	if err == nil {
+	return true
+}
+
+// affords says whether the limits allow a publish into a channel that the client may publish into, and answers it if not.
+func (s *Session) affords(id uint32, channel string) bool {
+	if s.use == nil { // nothing is limited
 		return true
 	}
-	if c.Id != 0 {
-		s.fail(c.Id, err.With("%s; try again after %d ms", err.Message, err.RetryAfter.Milliseconds()))
+	err := s.server().Limits.Publish(s.use, s.who().User, channel, s.server().now())
+	if err != nil {
+		s.tooMuch(id, err)
 	}
-	if limits.Exhausted(s.use) {
+	return err == nil
+}
+
+// tooMuch answers a command that the limits refused, and ends a session that goes on all the same.
+func (s *Session) tooMuch(id uint32, err *proto.Error) {
+	if id != 0 {
+		s.fail(id, err.With("%s; try again after %d ms", err.Message, err.RetryAfter.Milliseconds()))
+	}
+	if s.server().Limits.Exhausted(s.use) {
 		s.Leave(proto.CloseUnavailable.With("%d commands in a row were refused as too many; slow down", limit.Patience))
 	}
-	return false
 }
 
 // carryOut takes a command of a client that is connected.
@@ -146,6 +158,9 @@ func (s *Session) publish(id uint32, r *protocol.PublishRequest) {
 	who, terms, err := s.may(auth.Publish, r.Channel)
 	if err != nil {
 		s.fail(id, err)
+		return
+	}
+	if !s.affords(id, r.Channel) {
 		return
 	}
 	data, err := proto.CompactJSON(r.Data)
@@ -233,8 +248,20 @@ func page(h *proto.History, r *protocol.HistoryRequest) *protocol.HistoryResult 
 	return result
 }
 
-func (s *Session) presence(id uint32, channel string) {
+// mayAskWhoIsIn says whether the client may ask who is in a channel. Other nodes are asked for each name once a second at most, so that
+// only other names cost anything.
+func (s *Session) mayAskWhoIsIn(channel string) *proto.Error {
 	if _, _, err := s.may(auth.Presence, channel); err != nil {
+		return err
+	}
+	if s.subscribedTo(channel) != nil {
+		return nil
+	}
+	return s.unfamiliar()
+}
+
+func (s *Session) presence(id uint32, channel string) {
+	if err := s.mayAskWhoIsIn(channel); err != nil {
 		s.fail(id, err)
 		return
 	}
@@ -254,7 +281,7 @@ func (s *Session) presence(id uint32, channel string) {
 }
 
 func (s *Session) presenceStats(id uint32, channel string) {
-	if _, _, err := s.may(auth.Presence, channel); err != nil {
+	if err := s.mayAskWhoIsIn(channel); err != nil {
 		s.fail(id, err)
 		return
 	}

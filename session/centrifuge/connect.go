@@ -107,7 +107,7 @@ type arriving struct {
 }
 
 // arrive finds out where the subscriptions begin that the server makes, replies, and only then makes the client a member: so the
-// reply to connect goes out before their publications.
+// reply to connect goes out before their publications. What is published between the two is in the journal; of a live channel it is lost.
 func (s *Session) arrive(id uint32, known map[string]*protocol.SubscribeRequest) {
 	a := &arrival{session: s, id: id, left: 1}
 	places := s.given()
@@ -222,35 +222,49 @@ func (a *arrival) found(in *arriving, j channel.Joined) bool {
 // welcome replies, and makes the client a member of the channels from the positions that the reply tells.
 func (a *arrival) welcome() {
 	s := a.session
-	result := s.connectResult()
-	for i := range a.subs {
-		in := &a.subs[i]
-		if in.at.Err != nil {
-			s.End(proto.CloseUnavailable)
-			return
-		}
-		if result.Subs == nil {
-			result.Subs = map[string]*protocol.SubscribeResult{}
-		}
-		s.mu.Lock()
-		result.Subs[in.sub.name()] = s.result(in.sub, in.hints, in.at)
-		s.mu.Unlock()
+	result, ok := a.reply()
+	if !ok {
+		s.End(proto.CloseUnavailable)
+		return
 	}
-	s.reply(&protocol.Reply{Id: a.id, Connect: result})
 	for i := range a.subs {
 		in := &a.subs[i]
-		r := result.Subs[in.sub.name()]
-		s.continueAt(in.sub, in.at.Live, proto.Position{Epoch: proto.Epoch(r.Epoch), Offset: proto.Offset(r.Offset)})
+		if r := result.Subs[in.sub.name()]; r != nil {
+			s.continueAt(in.sub, in.at.Live, proto.Position{Epoch: proto.Epoch(r.Epoch), Offset: proto.Offset(r.Offset)})
+		}
 	}
 	s.mu.Lock()
-	if s.state == connecting {
-		s.state = connected
-	}
 	resume := s.resumable()
 	s.mu.Unlock()
 	if resume {
 		s.conn.Resume()
 	}
+}
+
+// reply tells the client that it is connected, and its subscriptions but for those that the server has ended meanwhile: of their end it
+// is not told, as it knows nothing of them. ok is false when one could not be opened.
+func (a *arrival) reply() (result *protocol.ConnectResult, ok bool) {
+	s := a.session
+	result = s.connectResult()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range a.subs {
+		in := &a.subs[i]
+		switch {
+		case in.sub.state != joining:
+			continue
+		case in.at.Err != nil:
+			return nil, false
+		case result.Subs == nil:
+			result.Subs = map[string]*protocol.SubscribeResult{}
+		}
+		result.Subs[in.sub.name()] = s.result(in.sub, in.hints, in.at)
+	}
+	s.reply(&protocol.Reply{Id: a.id, Connect: result})
+	if s.state == connecting {
+		s.state = connected
+	}
+	return result, true
 }
 
 func (s *Session) connectResult() *protocol.ConnectResult {
@@ -277,16 +291,16 @@ func (s *Session) continueAt(sub *subscription, live bool, p proto.Position) {
 			if sub.state != joining {
 				return false
 			}
-			sub.state = placing
 			switch {
 			case j.Err != nil:
-				sub.state = failed
 				s.End(proto.CloseUnavailable)
+				return false
 			case j.Reset:
-				sub.state = failed
 				s.End(proto.CloseMissed.With("insufficient state"))
+				return false
 			}
-			return sub.state == placing
+			sub.state = placing
+			return true
 		},
 		Placed: func(m *fanout.Member) { s.placed(sub, m) },
 	})

@@ -12,7 +12,7 @@ import (
 )
 
 // Control does what the server API asks of the connection, if it concerns it, and reports whether it did. Whether the connection is
-// meant is for the caller to know.
+// meant is for the caller to know. A connection that is to end still has the answers to its commands under way.
 func (s *Session) Control(c proto.Control) (concerned bool) {
 	switch c.Kind {
 	case proto.ControlDisconnect:
@@ -20,7 +20,7 @@ func (s *Session) Control(c proto.Control) (concerned bool) {
 		if c.Code != 0 {
 			closing = proto.Close{Code: c.Code, Reason: c.Reason}
 		}
-		s.End(closing)
+		s.Leave(closing)
 		return true
 	case proto.ControlUnsubscribe:
 		why := serverUnsubscribe
@@ -52,9 +52,14 @@ func (s *Session) named(channel string) (names []string) {
 	return names
 }
 
-// part unsubscribes the client and tells it why; false when it was not subscribed.
+// part unsubscribes the client and tells it why; false when it was not subscribed. A client whose connect is under way knows of no
+// subscription yet, and will not be told of this one.
 func (s *Session) part(name string, why parting) bool {
-	return s.drop(name, func() { s.reply(unsubscribed(name, why)) })
+	return s.drop(name, func() {
+		if s.state != connecting {
+			s.reply(unsubscribed(name, why))
+		}
+	})
 }
 
 // subscribeByServer subscribes the client to a channel, unless it is already; false when it is not connected, may have
@@ -82,8 +87,8 @@ func (s *Session) subscribeByServer(c proto.Control) bool {
 			if sub.state != joining {
 				return false
 			}
-			if j.Err != nil {
-				sub.state = failed
+			if j.Err != nil { // the client was told nothing of it, and is told nothing now
+				s.remove(sub)
 				return false
 			}
 			sub.state = placing
@@ -103,7 +108,7 @@ func (s *Session) subscribeByServer(c proto.Control) bool {
 // refreshByServer moves the end of the connection; false when it is not connected.
 func (s *Session) refreshByServer(c proto.Control) bool {
 	if c.Expired {
-		s.End(proto.CloseExpired)
+		s.Leave(proto.CloseExpired)
 		return true
 	}
 	s.mu.Lock()

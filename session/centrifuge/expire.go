@@ -51,24 +51,15 @@ func (s *Session) Tick(now time.Time) (after time.Duration) {
 
 // reap takes out subscriptions that ended by themselves. One that the server had made cannot be begun again but with the connection.
 func (s *Session) reap() {
-	var over *subscription
 	s.mu.Lock()
-	for at := &s.subs; *at != nil; {
-		sub := *at
+	defer s.mu.Unlock()
+	for sub := s.subs; sub != nil; sub = sub.next {
 		if !sub.isOver() {
-			at = &sub.next
 			continue
 		}
-		*at = sub.next
-		s.count--
 		sub.leave()
-		sub.state = dropped
-		sub.next, over = over, sub
-	}
-	s.mu.Unlock()
-	for ; over != nil; over = over.next {
-		s.exit(over)
-		if over.server {
+		s.remove(sub)
+		if sub.server {
 			s.End(proto.CloseMissed.With("insufficient state"))
 		}
 	}

@@ -28,7 +28,10 @@ type backend struct {
 	waiting   []func()
 	published []node.Publication
 	acks      []func(node.Published, *proto.Error)
-	present   map[string]int // by channel, Enter minus Exit
+	present   map[string]int  // by channel, Enter minus Exit
+	there     map[string]bool // by channel, as the last Enter or Exit said
+	onExit    func()          // is called before an Exit counts
+	onReady   func()          // is called between Ready and Placed
 	announced map[string]bool
 	history   proto.History
 	asked     node.HistoryQuery
@@ -75,6 +78,9 @@ func (b *backend) Join(name string, r channel.JoinRequest) {
 		}
 		if !r.Ready(j) {
 			return
+		}
+		if b.onReady != nil {
+			b.onReady()
 		}
 		f := b.feed(name, r.Format)
 		next := fanout.Seq(j.Next)
@@ -139,13 +145,25 @@ func (b *backend) Enter(name string, _ proto.MemberInfo, announce bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.present[name]++
+	b.there[name] = true
 	b.announced[name] = announce
 }
 
 func (b *backend) Exit(name, _ string) {
+	if b.onExit != nil {
+		b.onExit()
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.present[name]--
+	b.there[name] = false
+}
+
+// isThere says whether the client is present in a channel.
+func (b *backend) isThere(name string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.there[name]
 }
 
 func (b *backend) presentIn(name string) int {
@@ -209,6 +227,7 @@ func open(t testing.TB, server Server, format Format) *client {
 	t.Cleanup(writers.Close)
 	c := &client{t: t, socket: &socket{}, now: time.Unix(1_000_000, 0), backend: &backend{
 		writers: writers, feeds: map[string]*fanout.Feed{}, present: map[string]int{}, announced: map[string]bool{},
+		there: map[string]bool{},
 	}}
 	server.Backend, server.Now = c.backend, func() time.Time { return c.now }
 	if server.Ping == 0 {
@@ -279,6 +298,17 @@ func (c *client) expect(want ...string) {
 			c.t.Fatalf("the session must answer\n%q\nand not\n%q", want, got)
 		}
 	}
+}
+
+// take waits for the next n frames.
+func (c *client) take(n int) (got []string) {
+	c.t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); len(got) < n; time.Sleep(100 * time.Microsecond) {
+		if got = append(got, c.frames()...); time.Now().After(deadline) {
+			c.t.Fatalf("the session must send %d frames, it sent %q", n, got)
+		}
+	}
+	return got
 }
 
 // connect connects.

@@ -41,12 +41,15 @@ type Options struct {
 // Session is one client.
 type Session struct {
 	conn    Connection
+	names   limit.Bucket      // owner: Message; see unfamiliar
 	use     *limit.Connection // owner: Message; nil before the first command, and where nothing is limited
 	client  [16]byte          // filled up with zeros
 	format  Format
 	deflate bool // with permessage-deflate
 
-	ended atomic.Bool   // the end was sent
+	ended   atomic.Bool // the end was sent
+	leaving atomic.Bool // no message is taken any more
+
 	pings atomic.Int32  // pings that no pong has answered
 	due   atomic.Uint32 // when there is something to look at, in Unix seconds; 0 for never
 
@@ -58,8 +61,8 @@ type Session struct {
 	admitted  bool           // owner: mu; the connection is known by its user
 	count     uint16         // owner: mu; of subs
 	identity  *auth.Identity // owner: mu; nil for nobody
-	subs      *subscription  // owner: mu; the first of a list
-	last      *proto.Close   // owner: mu; not nil: no message is taken any more, and the session ends when nothing is under way
+	subs      *subscription  // owner: mu, which is held while the backend is told of a change; the first of a list
+	last      *proto.Close   // owner: mu; not nil: the session is leaving, and so it ends when nothing is under way
 }
 
 // state is how far a session has come.
@@ -121,7 +124,7 @@ func (s *Session) resumable() bool {
 func (s *Session) Message(payload []byte) (rest []byte) {
 	e := s.wire().encoding
 	for first := true; first || len(payload) > 0; first = false {
-		if s.ended.Load() {
+		if s.ended.Load() || s.leaving.Load() {
 			return nil
 		}
 		if !first && s.Full() {
@@ -197,8 +200,12 @@ func (s *Session) End(c proto.Close) (first bool) {
 	return true
 }
 
-// Leave ends the session with c as soon as every command under way has its answer. The caller gives it no more messages.
+// Leave ends the session with c as soon as every command under way has its answer. Messages that arrive later are ignored, and so is
+// what is left of the one that is being taken. Only the first call has an effect.
 func (s *Session) Leave(c proto.Close) {
+	if s.leaving.Swap(true) {
+		return
+	}
 	s.mu.Lock()
 	s.last = &c
 	end := s.underway == 0
@@ -236,15 +243,10 @@ func (s *Session) pong() {
 func (s *Session) Gone() {
 	s.ended.Store(true)
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.state = gone
-	subs := s.subs
-	s.subs, s.count = nil, 0
-	for sub := subs; sub != nil; sub = sub.next {
-		sub.state = dropped
-	}
-	s.mu.Unlock()
-	for sub := subs; sub != nil; sub = sub.next {
-		s.exit(sub)
+	for s.subs != nil {
+		s.remove(s.subs)
 	}
 }
 

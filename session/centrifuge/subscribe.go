@@ -37,7 +37,6 @@ const (
 	placing              // the client was told; it becomes a member at once
 	member
 	leaving // unsubscribed while it was placed
-	failed  // it never became a member, and is taken out later
 	dropped // taken out of the session
 )
 
@@ -61,13 +60,15 @@ func (s *Session) find(channel string) *subscription {
 	return nil
 }
 
-// remove takes a subscription out. The session is locked.
+// remove takes a subscription out, and tells the backend so. What the backend is told of one channel's subscriptions comes in the order
+// of their lives only because the session is locked.
 func (s *Session) remove(sub *subscription) {
 	sub.state = dropped
 	for at := &s.subs; *at != nil; at = &(*at).next {
 		if *at == sub {
 			*at = sub.next
 			s.count--
+			s.backend().Exit(sub.name(), s.id())
 			return
 		}
 	}
@@ -75,7 +76,7 @@ func (s *Session) remove(sub *subscription) {
 
 // isOver says whether a subscription ended by itself. The session is locked.
 func (sub *subscription) isOver() bool {
-	return sub.state == failed || sub.state == member && sub.member.Left()
+	return sub.state == member && sub.member.Left()
 }
 
 // leave ends the memberships of a subscription. The session is locked.
@@ -96,42 +97,25 @@ func (s *Session) add(name string, terms auth.Subscription, joinLeave, server bo
 		sub.more = &details{Subscription: terms, joinLeave: joinLeave}
 	}
 	s.mu.Lock()
-	old := s.find(name)
-	if old != nil && old.isOver() {
+	defer s.mu.Unlock()
+	if old := s.find(name); old != nil && old.isOver() {
 		old.leave()
 		s.remove(old)
 	} else if old != nil {
-		s.mu.Unlock()
 		return nil, proto.ErrSubscribed
 	}
-	full := int(s.count) >= s.server().channels() || s.state == gone
-	if !full {
-		sub.next, s.subs = s.subs, sub
-		s.count++
-	}
-	info := proto.MemberInfo{User: s.whoLocked().User, Client: s.id(), Info: s.whoLocked().Info, ChanInfo: terms.Info}
-	s.mu.Unlock()
-	if old != nil {
-		s.exit(old)
-	}
-	if full {
+	if int(s.count) >= s.server().channels() || s.state == gone {
 		return nil, proto.ErrLimit.With("a client may be subscribed to %d channels", s.server().channels())
 	}
+	sub.next, s.subs = s.subs, sub
+	s.count++
 	if !terms.Expires.IsZero() {
 		s.dueAt(terms.Expires.Add(grace))
 	}
+	info := proto.MemberInfo{User: s.whoLocked().User, Client: s.id(), Info: s.whoLocked().Info, ChanInfo: terms.Info}
 	s.backend().Enter(name, info, s.server().announces(name))
-	s.mu.Lock()
-	gone := sub.state == dropped // by another goroutine: its Exit may have come before
-	s.mu.Unlock()
-	if gone {
-		s.exit(sub)
-	}
 	return sub, nil
 }
-
-// exit ends what add told the backend.
-func (s *Session) exit(sub *subscription) { s.backend().Exit(sub.name(), s.id()) }
 
 // declined says what of a request there is not.
 func declined(r *protocol.SubscribeRequest) *proto.Error {
@@ -190,18 +174,48 @@ func (s *Session) subscribe(id uint32, r *protocol.SubscribeRequest) {
 		s.fail(id, err)
 		return
 	}
-	sub, err := s.add(r.Channel, terms, s.wantsEvents(r), false)
-	if err != nil {
+	if err := s.unfamiliar(); err != nil {
 		s.fail(id, err)
 		return
 	}
 	s.begin(0)
+	s.enterChannel(id, r, terms)
+}
+
+// enterChannel makes a client a member that may be one, as soon as the last life of the subscription has ended. The command is under way.
+func (s *Session) enterChannel(id uint32, r *protocol.SubscribeRequest, terms auth.Subscription) {
+	again := func() { s.enterChannel(id, r, terms) }
+	if s.afterParting(r.Channel, again) {
+		return
+	}
+	sub, err := s.add(r.Channel, terms, s.wantsEvents(r), false)
+	if err != nil {
+		s.fail(id, err)
+		s.finish(0)
+		return
+	}
 	h := s.hints(r.Channel, r)
 	s.backend().Join(r.Channel, channel.JoinRequest{
 		Start: h.start(), Format: s.codec(), Outlet: s.conn.Outlet(),
 		Ready:  func(j channel.Joined) bool { return s.answer(sub, id, h, j) },
 		Placed: func(m *fanout.Member) { s.placed(sub, m) },
 	})
+}
+
+// afterParting reports whether the client is about to part from a channel, and calls fn by another goroutine once it has.
+func (s *Session) afterParting(name string, fn func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sub := s.find(name)
+	if sub == nil || sub.state != leaving {
+		return false
+	}
+	parted := sub.more.parted
+	sub.more.parted = func() {
+		parted()
+		go fn() // not with this channel locked
+	}
+	return true
 }
 
 // permit decides whether a client may subscribe, and returns what its token says.
@@ -247,10 +261,10 @@ func (s *Session) answer(sub *subscription, id uint32, h hints, j channel.Joined
 	}
 	switch {
 	case j.Err != nil:
-		sub.state = failed
+		s.remove(sub)
 		s.fail(id, proto.ErrUnavailable)
 	case h.recover && h.reject && !h.recovered(j):
-		sub.state = failed
+		s.remove(sub)
 		s.fail(id, proto.ErrUnrecoverable)
 	default:
 		sub.state = placing
@@ -283,24 +297,18 @@ func (h *hints) recovered(j channel.Joined) bool {
 // placed takes what to leave by. It is called with the channel locked.
 func (s *Session) placed(sub *subscription, m *fanout.Member) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	sub.member = m
-	if sub.state != placing { // unsubscribed meanwhile
+	if sub.state != placing { // unsubscribed meanwhile, or the connection is gone
 		m.Leave()
 		s.remove(sub)
-		var parted func()
-		if sub.more != nil {
-			parted = sub.more.parted
-		}
-		s.mu.Unlock()
-		if parted != nil {
-			parted()
+		if sub.more != nil && sub.more.parted != nil {
+			sub.more.parted()
 		}
 		return
 	}
 	sub.state = member
-	events := sub.more != nil && sub.more.joinLeave
-	s.mu.Unlock()
-	if events {
+	if sub.more != nil && sub.more.joinLeave {
 		go s.watch(sub) // not with this channel locked
 	}
 }
@@ -333,28 +341,23 @@ func (s *Session) unsubscribe(id uint32, r *protocol.UnsubscribeRequest) {
 	}
 }
 
-// drop ends the subscription to a channel and then calls done, at once or when it has its place. It reports false, and calls
-// nothing, when there is none.
+// drop ends the subscription to a channel and then calls done, at once or when it has its place, with the session locked: so the client
+// is told before it can be subscribed again. It reports false, and calls nothing, when there is none.
 func (s *Session) drop(name string, done func()) bool {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	sub := s.find(name)
 	if sub == nil || sub.state == leaving {
-		s.mu.Unlock()
 		return false
 	}
-	if wait := sub.state == placing; wait {
+	if sub.state == placing {
 		sub.state = leaving
 		sub.detail().parted = done
-		done = nil
-	} else {
-		sub.leave()
-		s.remove(sub)
+		return true
 	}
-	s.mu.Unlock()
-	s.exit(sub)
-	if done != nil {
-		done()
-	}
+	sub.leave()
+	s.remove(sub)
+	done()
 	return true
 }
 
