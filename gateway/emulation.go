@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"sync"
@@ -123,9 +124,7 @@ func (g *Gateway) serveEmulation(w http.ResponseWriter, r *http.Request) {
 		g.refuse(w, withHeader(err, cors))
 		return
 	}
-	for name, values := range cors {
-		w.Header()[name] = values
-	}
+	maps.Copy(w.Header(), cors)
 	w.WriteHeader(http.StatusNoContent)
 }
 

@@ -286,8 +286,11 @@ func TestBadRequestsWithCommands(t *testing.T) {
 		header     []string
 		want       int
 	}{
-		{"nothing", ``, nil, 400}, {"no JSON", `{`, nil, 400}, {"no session", `{"node":"a","data":"{}"}`, nil, 400},
-		{"no commands", strings.Replace(good, "{}", "", 1), nil, 400}, {"commands that are no string", strings.Replace(good, `"{}"`, "{}", 1), nil, 400},
+		{"nothing", ``, nil, 400},
+		{"no JSON", `{`, nil, 400},
+		{"no session", `{"node":"a","data":"{}"}`, nil, 400},
+		{"no commands", strings.Replace(good, "{}", "", 1), nil, 400},
+		{"commands that are no string", strings.Replace(good, `"{}"`, "{}", 1), nil, 400},
 		{"JSON as Protobuf", good, []string{"Content-Type", "application/octet-stream"}, 400},
 		{"an unknown session", strings.Replace(good, l.session, strings.ToLower(l.session), 1), nil, 404},
 		{"an unknown node", strings.Replace(good, `"node":"a"`, `"node":"b"`, 1), nil, 404},
@@ -306,11 +309,11 @@ func TestBadRequestsWithCommands(t *testing.T) {
 		s.Close()
 	}
 	l.expect(`"id":2`)
-	if s := w.askStream("GET /emulation HTTP/1.1\r\nHost: " + w.addr + "\r\n"); s.resp.StatusCode != 405 {
+	if s := w.askStream("GET /emulation HTTP/1.1\r\nHost: " + w.addr + "\r\n"); s.resp.StatusCode != http.StatusMethodNotAllowed {
 		t.Errorf("GET is not answered with commands: %s", s.resp.Status)
 	}
 	preflight := w.askStream("OPTIONS /emulation HTTP/1.1\r\nHost: "+w.addr+"\r\n", "Origin", "https://page.example", "Access-Control-Request-Method", "POST")
-	if preflight.resp.StatusCode != 204 || !strings.Contains(preflight.resp.Header.Get("Access-Control-Allow-Methods"), "POST") ||
+	if preflight.resp.StatusCode != http.StatusNoContent || !strings.Contains(preflight.resp.Header.Get("Access-Control-Allow-Methods"), "POST") ||
 		!strings.Contains(preflight.resp.Header.Get("Access-Control-Allow-Headers"), "Content-Type") {
 		t.Errorf("a browser is told that an allowed page may send commands: %v", preflight.resp)
 	}
@@ -360,11 +363,11 @@ func TestRefusedStreamsWithCommands(t *testing.T) {
 		"GET /connection/sse", "GET /connection/sse?cf_connect=", "GET /connection/sse?cf_connect=1&cf_connect=2", "GET /connection/sse?cf_connect=%",
 		"GET /connection/uni_sse?cf_connect=1", "GET /connection/uni_sse?cf_connect=%7B",
 	} {
-		if s := w.askStream(request + " HTTP/1.1\r\nHost: " + w.addr + "\r\n"); s.resp.StatusCode != 400 {
+		if s := w.askStream(request + " HTTP/1.1\r\nHost: " + w.addr + "\r\n"); s.resp.StatusCode != http.StatusBadRequest {
 			t.Errorf("%s is answered with 400, not %s", request, s.resp.Status)
 		}
 	}
-	if s := post(w, "/connection/http_stream", strings.Repeat(" ", 70_000)); s.resp.StatusCode != 413 {
+	if s := post(w, "/connection/http_stream", strings.Repeat(" ", 70_000)); s.resp.StatusCode != http.StatusRequestEntityTooLarge {
 		t.Errorf("a body has at most 64 KiB: %s", s.resp.Status)
 	}
 }

@@ -42,7 +42,7 @@ func TestTheLimitsOfOneUserLetOthersConnect(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Errorf("there is room for the first, but got %v", err)
 	}
-	w.gateway.withdraw(nil, "ann")
+	w.gateway.withdraw(&conn{}, "ann")
 }
 
 func TestConnectionsElsewhereAreNoFinalRefusal(t *testing.T) {

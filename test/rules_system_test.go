@@ -5,6 +5,7 @@ package test
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -81,9 +82,7 @@ func (s somebody) mayJoin(t *testing.T, p *people, channel, ticket string) bool 
 		return code == 0
 	case "sse":
 		req, _ := http.NewRequestWithContext(within(t, defaultWait), http.MethodGet, p.URL()+Channel("sse", channel), nil)
-		for k, v := range s.header(t) {
-			req.Header[k] = v
-		}
+		maps.Copy(req.Header, s.header(t))
 		res, err := http.DefaultClient.Do(req)
 		if err != nil {
 			t.Fatal(err)

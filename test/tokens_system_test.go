@@ -88,7 +88,7 @@ func testMakers(t *testing.T, p *people) {
 
 func publicAsSecret(t *testing.T, key *rsa.PrivateKey) []byte {
 	t.Helper()
-	return key.PublicKey.N.Bytes()
+	return key.N.Bytes()
 }
 
 // created is a token that the program made.
