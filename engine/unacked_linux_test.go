@@ -39,7 +39,8 @@ func TestThePortableEngineFindsOutThatAPeerHasVanished(t *testing.T) {
 	for name, pair := range each {
 		t.Run(name, func(t *testing.T) {
 			e := engine(t, Options{})
-			server, _ := pair(t)
+			server, peer := pair(t)
+			defer peer.Close() // until then it is there: one that nobody holds would be closed by the collector
 			r := newRecorder()
 			c := e.serve(server, nil, r.with)
 			if name == "tls" { // its writes wait in a queue
