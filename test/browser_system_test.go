@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"barrage/auth"
 	"barrage/internal/testserver"
 
 	"github.com/chromedp/chromedp"
@@ -244,4 +245,21 @@ func TestLiveRoomSurvivesItsNode(t *testing.T) {
 	if got, want := p.texts(), []string{"before the fall", "during the pause", "after the fall"}; fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("the page shows every message once and in order: got %q, want %q", got, want)
 	}
+}
+
+// With authentication the page needs a token, which stands in the part of its address that no server is sent.
+func TestLiveRoomWithAToken(t *testing.T) {
+	secret := "a secret of at least sixteen bytes"
+	n := startNode(t, testserver.NodeOptions{
+		Args: []string{"--namespaces", "default:subscribe=user,publish=subscriber"}, Env: []string{"BARRAGE_AUTH_SECRET=" + secret},
+	})
+	token, err := auth.Signer{Key: []byte(secret)}.Sign(map[string]any{"sub": "ann"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	browser := startBrowser(t)
+	ann := openPage(t, browser, n.URL()+"/?channel=stage#token="+token, "ann")
+	ann.say("hello with a token")
+	ann.waitText("hello with a token")
+	ann.wait("who wrote it is the token's user", `document.querySelector('#rows .row .name')?.textContent.includes('ann')`)
 }

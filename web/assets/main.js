@@ -99,13 +99,18 @@ function channelFromAddress() {
   return channelProblem(channel) === null ? channel : DEFAULT_CHANNEL;
 }
 
+// tokenFromAddress is what stands behind #token=: a fragment is sent to no server, and so is in no log.
+function tokenFromAddress() {
+  return new URLSearchParams(location.hash.slice(1)).get('token') ?? undefined;
+}
+
 function openChannel() {
   const channel = channelFromAddress();
   room?.close();
   stage.clear();
   chat.clear();
   status.room();
-  room = new Barrage(location.origin, channel, { name: composer.name, last: LAST });
+  room = new Barrage(location.origin, channel, { name: composer.name, last: LAST, token: tokenFromAddress() });
   room.on('welcome', welcomed);
   room.on('error', (error) => composer.problem(error.message));
   room.on('state', (state) => status.state(state));
@@ -145,7 +150,7 @@ function wireChannelDialog() {
     }
     dialog.close();
     if (channel === room.channel) return;
-    history.pushState(null, '', channel === DEFAULT_CHANNEL ? '/' : `/?channel=${encodeURIComponent(channel)}`);
+    history.pushState(null, '', (channel === DEFAULT_CHANNEL ? '/' : `/?channel=${encodeURIComponent(channel)}`) + location.hash);
     openChannel();
   });
   addEventListener('popstate', () => channelFromAddress() !== room.channel && openChannel());
