@@ -45,6 +45,7 @@ type Config struct {
 
 	Auth    Auth
 	API     API
+	RPC     RPC
 	TLS     TLS
 	Limits  Limits
 	History History
@@ -65,6 +66,20 @@ type API struct {
 	// Body is the largest body of a request, in bytes; 1 to MaxBody.
 	Body int
 }
+
+// RPC says who answers what clients of the Centrifuge protocol ask by rpc.
+type RPC struct {
+	// URL of the operator's service; empty for none.
+	URL string
+	// Timeout is how long it may take; MinRPC to MaxRPC.
+	Timeout time.Duration
+}
+
+// Bounds of RPC.Timeout.
+const (
+	MinRPC = 100 * time.Millisecond
+	MaxRPC = time.Minute
+)
 
 // MaxBody is the largest value of API.Body, in bytes.
 const MaxBody = 64 << 20
@@ -152,6 +167,8 @@ func Default() Config {
 		CompressionThreshold: 512,
 
 		API: API{Body: 8 << 20},
+		RPC: RPC{Timeout: 5 * time.Second},
+
 		Limits: Limits{
 			Message:     64 << 10,
 			Connections: 100_000,

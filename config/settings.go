@@ -244,6 +244,17 @@ var settings = []Setting{
 			"the project's configuration of nginx.",
 		field: func(c *Config) any { return size{&c.API.Body} },
 	}, {
+		Name: "rpc.url", Hint: "URL", Summary: "your service that answers rpc of Centrifuge clients",
+		Doc: "The address (http or https) of your own service that answers what clients of the Centrifuge protocol ask by rpc, and takes " +
+			"what they send: docs/api.md has what it is asked and what it may answer. A name and a password in the address are sent as Basic " +
+			"authentication. Empty means none: rpc is then error 108, and send closes the connection.",
+		secret: urlSecret,
+		field:  func(c *Config) any { return &c.RPC.URL },
+	}, {
+		Name: "rpc.timeout", Hint: "DURATION", Summary: "time that the service of rpc.url may take",
+		Doc:   "How long the service of rpc.url may take for an answer, 100ms to 1m; the client is then told to try again.",
+		field: func(c *Config) any { return &c.RPC.Timeout },
+	}, {
 		Name: "tls.cert", Hint: "FILE", Summary: "certificate chain in PEM: clients, pages and metrics are served over TLS",
 		Doc: "The path of a PEM file with the server's certificate, followed by those between it and its authority. With it " +
 			"and tls.key everything on listen is served over TLS 1.2 or 1.3 (wss://, https://), and nothing without. The files " +

@@ -23,6 +23,7 @@ func (c *Config) Validate() error {
 	c.Namespaces.check(&p)
 	c.checkAuth(&p)
 	c.checkAPI(&p)
+	c.checkRPC(&p)
 	c.checkTLS(&p)
 	c.checkLimits(&p)
 	c.checkHistory(&p)
@@ -214,6 +215,18 @@ func (c *Config) checkAPI(p *Problems) {
 	host, port, err := net.SplitHostPort(c.API.Listen)
 	if _, bad := strconv.ParseUint(port, 10, 16); err != nil || bad != nil || !validHost(host) {
 		p.addf("api.listen: %q is not an address; give host:port, such as 127.0.0.1:9000", clip(c.API.Listen))
+	}
+}
+
+func (c *Config) checkRPC(p *Problems) {
+	if t := c.RPC.Timeout; t < MinRPC || t > MaxRPC {
+		p.addf("rpc.timeout: %s is out of bounds; give %s to %s", FormatDuration(t), FormatDuration(MinRPC), FormatDuration(MaxRPC))
+	}
+	if c.RPC.URL == "" {
+		return
+	}
+	if u, err := url.Parse(c.RPC.URL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		p.addf("rpc.url: it is not an address of HTTP; give one such as http://127.0.0.1:3000/rpc")
 	}
 }
 

@@ -32,6 +32,7 @@ import (
 	"barrage/broker/local"
 	"barrage/gateway"
 	"barrage/httpapi"
+	"barrage/httpapi/callback"
 	"barrage/httpapi/serverapi"
 	"barrage/internal/keypair"
 	"barrage/internal/testcert"
@@ -300,6 +301,8 @@ func TestThePageOfMetricsIsComplete(t *testing.T) {
 	w := start(t)
 	metrics.Certificate(w.registry, certificate(t))     // which a node without TLS does not have
 	metrics.Tokens(w.registry, new(auth.VerifierStats)) // nor one without authentication
+	calls := new(callback.Stats)                        // nor one without rpc.url
+	metrics.Callback(w.registry, &calls.Calls, &calls.Refused, &calls.Failed)
 	serverapi.New(serverapi.Options{Backend: serverapi.Backend{Messages: w.node}}).Collect(w.registry)
 	for name, f := range w.families() {
 		if strings.HasPrefix(name, "barrage_") {

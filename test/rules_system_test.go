@@ -328,7 +328,7 @@ func testUserConnections(t *testing.T, p *people) {
 		t.Cleanup(c.Close)
 		_, err = c.Next(defaultWait)
 		codes = append(codes, fmt.Sprint(CloseCode(err)))
-		time.Sleep(300 * time.Millisecond) // nodes tell each other twice a second
+		time.Sleep(300 * time.Millisecond)                        // nodes tell each other twice a second
 		return CloseCode(err) == int(proto.CloseUnavailable.Code) // to be tried again: what others reported may have ended with its node
 	})
 	if more := len(codes) - 1; more > limit-8+3 {

@@ -17,6 +17,7 @@ import (
 	"barrage/config"
 	"barrage/gateway"
 	"barrage/httpapi"
+	"barrage/httpapi/callback"
 	"barrage/journal"
 	journalopen "barrage/journal/open"
 	"barrage/limit"
@@ -40,6 +41,10 @@ func (s *server) open(ctx context.Context) error {
 	// One list for the whole node: the plain protocols', then those of the Centrifuge protocol.
 	clients := &centrifuge.Server{First: len(codecs), Personal: s.cfg.Auth.Personal, Version: buildVersion().short()}
 	codecs = append(codecs, centrifuge.Codecs(compression)...)
+	if s.cfg.RPC.URL != "" {
+		s.callback = callback.New(callback.Options{URL: s.cfg.RPC.URL, Timeout: s.cfg.RPC.Timeout, Log: s.log})
+		clients.RPC = s.callback.Call
+	}
 	n, err := node.New(node.Options{
 		Name: s.cfg.Name, Version: buildVersion().version, Journal: s.journal, Codecs: codecs, Namespaces: namespaces(s.cfg.Namespaces),
 		Log: s.log, Observe: appends.Observe,
@@ -72,6 +77,10 @@ func (s *server) open(ctx context.Context) error {
 	}
 	if s.tokens != nil {
 		metrics.Tokens(registry, &s.tokens.Stats)
+	}
+	if s.callback != nil {
+		calls := s.callback.Stats()
+		metrics.Callback(registry, &calls.Calls, &calls.Refused, &calls.Failed)
 	}
 	s.api = httpapi.New(n, registry)
 	s.openServerAPI(registry)

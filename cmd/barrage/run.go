@@ -17,6 +17,7 @@ import (
 	"barrage/gateway"
 	"barrage/httpapi"
 	"barrage/httpapi/apikey"
+	"barrage/httpapi/callback"
 	"barrage/internal/keypair"
 	"barrage/internal/spare"
 	"barrage/journal"
@@ -37,7 +38,9 @@ type server struct {
 	api     *httpapi.API
 	apiKeys *apikey.Ring
 	server  *serverAPI
-	http    *http.Server
+	// callback answers rpc; nil without rpc.url.
+	callback *callback.Service
+	http     *http.Server
 }
 
 // runServe runs a node until ctx ends, and then lets it end in order.
@@ -186,6 +189,9 @@ func (s *server) close() error {
 	drain, cancel := context.WithTimeout(context.Background(), s.cfg.Limits.Drain)
 	s.gateway.Shutdown(drain)
 	cancel()
+	if s.callback != nil {
+		s.callback.Close() // nobody is left who asks
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	err := errors.Join(s.server.close(), shutdown(s.http), s.node.Close(ctx), s.journal.Close())

@@ -1,0 +1,134 @@
+package callback
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"barrage/auth"
+	"barrage/proto"
+	"barrage/session/centrifuge"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// outcome is how a call ended.
+type outcome struct {
+	data string
+	err  *proto.Error
+}
+
+// service starts a service and hands it calls.
+func service(t *testing.T, o Options, answer http.HandlerFunc) (s *Service, call func(centrifuge.Call) outcome) {
+	t.Helper()
+	server := httptest.NewServer(answer)
+	t.Cleanup(server.Close)
+	o.URL = strings.Replace(server.URL, "http://", "http://ann:hidden@", 1)
+	s = New(o)
+	t.Cleanup(s.Close)
+	return s, func(c centrifuge.Call) outcome {
+		done := make(chan outcome, 1)
+		c.Done = func(data []byte, err *proto.Error) { done <- outcome{string(data), err} }
+		s.Call(c)
+		return <-done
+	}
+}
+
+func TestAServiceIsAskedAndAnswers(t *testing.T) {
+	var asked string
+	_, call := service(t, Options{}, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		user, password, _ := r.BasicAuth()
+		asked = fmt.Sprintf("%s %s %s:%s %s", r.Method, r.Header.Get("Content-Type"), user, password, body)
+		fmt.Fprint(w, `{"result":{"data":{"price":7}}}`)
+	})
+	got := call(centrifuge.Call{
+		Client: "c1", Identity: &auth.Identity{User: "ann", Meta: json.RawMessage(`{"shop":1}`)}, Method: "price", Data: []byte(`{"of":"tea"}`),
+	})
+	if got.data != `{"price":7}` || got.err != nil {
+		t.Errorf("the client is given the service's data: got %+v", got)
+	}
+	if want := `POST application/json ann:hidden {"client":"c1","user":"ann","method":"price","data":{"of":"tea"},"meta":{"shop":1}}`; asked != want {
+		t.Errorf("the service is asked\n%s\nand not\n%s", want, asked)
+	}
+}
+
+func TestAnswersOfAService(t *testing.T) {
+	for answer, want := range map[string]string{
+		`{"result":{}}`: "null", `{}`: "null",
+		`{"error":{"code":404,"message":"no such tea"}}`: "404: no such tea",
+		`{"error":{"code":3000,"message":"x"}}`:          "100: internal error",
+		`[]`:                                             "100: internal error", `<html>`: "100: internal error", "status": "100: internal error",
+		`{"result":{"data":"` + strings.Repeat("x", maxAnswer) + `"}}`: "100: internal error",
+	} {
+		var log bytes.Buffer
+		s, call := service(t, Options{Log: slog.New(slog.NewTextHandler(&log, nil))}, func(w http.ResponseWriter, _ *http.Request) {
+			if answer == "status" {
+				w.WriteHeader(http.StatusFound)
+				return
+			}
+			fmt.Fprint(w, answer)
+		})
+		got := call(centrifuge.Call{Method: "m", Data: []byte(`"asked"`)})
+		text := got.data
+		if got.err != nil {
+			text = got.err.Error()
+		}
+		if text != want {
+			t.Errorf("%.60s is %s for the client, not %s", answer, want, text)
+		}
+		failed := strings.HasPrefix(want, "100")
+		if (s.Stats().Failed.Load() == 1) != failed || (log.Len() > 0) != failed {
+			t.Errorf("%.60s is counted and logged: %d, %q", answer, s.Stats().Failed.Load(), log.String())
+		}
+		if strings.Contains(log.String(), "hidden") || strings.Contains(log.String(), "asked") {
+			t.Errorf("neither the password nor what was asked is in the log: %q", log.String())
+		}
+	}
+}
+
+func TestCallsAreBounded(t *testing.T) {
+	goOn := make(chan struct{})
+	s, call := service(t, Options{}, func(w http.ResponseWriter, _ *http.Request) { <-goOn; fmt.Fprint(w, "{}") })
+	answers := make(chan *proto.Error, maxCalls)
+	for range maxCalls {
+		s.Call(centrifuge.Call{Done: func(_ []byte, err *proto.Error) { answers <- err }})
+	}
+	if got := call(centrifuge.Call{}); got.err == nil || got.err.Code != proto.ErrTooMany.Code || got.err.RetryAfter == 0 {
+		t.Errorf("one call too many is refused with the time to wait: got %+v", got)
+	}
+	close(goOn)
+	for range maxCalls {
+		if err := <-answers; err != nil {
+			t.Errorf("those that were under way are answered: %v", err)
+		}
+	}
+	if got := call(centrifuge.Call{Data: []byte("\xff")}); got.err == nil || got.err.Code != proto.ErrBadRequest.Code {
+		t.Errorf("what is not JSON is refused: got %+v", got)
+	}
+	s.Call(centrifuge.Call{Data: []byte(`1`)}) // sent: nobody hears of it
+}
+
+func TestAServiceThatIsSilentIsNotWaitedFor(t *testing.T) {
+	goOn := make(chan struct{})
+	s, call := service(t, Options{Timeout: 50 * time.Millisecond}, func(http.ResponseWriter, *http.Request) { <-goOn })
+	if got := call(centrifuge.Call{}); got.err == nil || got.err.Code != proto.ErrInternal.Code {
+		t.Errorf("after the timeout the client is told to try again: got %+v", got)
+	}
+	done := make(chan *proto.Error, 1)
+	s.Call(centrifuge.Call{Done: func(_ []byte, err *proto.Error) { done <- err }})
+	s.Close()
+	if err := <-done; err == nil {
+		t.Error("closing answers what is under way with an error")
+	}
+	close(goOn)
+}
