@@ -13,6 +13,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
+	"barrage/internal/every"
 	"barrage/proto"
 )
 
@@ -125,7 +126,7 @@ func (v *Verifier) Run(ctx context.Context) {
 		all.Go(func() { s.run(ctx) })
 	}
 	if len(v.files) > 0 {
-		v.watch(ctx)
+		every.Interval(ctx, filesInterval, v.look)
 	}
 	all.Wait()
 	v.client.CloseIdleConnections()
@@ -139,19 +140,6 @@ func (v *Verifier) Fetch(ctx context.Context) error {
 	}
 	v.client.CloseIdleConnections()
 	return errors.Join(errs...)
-}
-
-func (v *Verifier) watch(ctx context.Context) {
-	t := time.NewTicker(filesInterval)
-	defer t.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.C:
-			v.look()
-		}
-	}
 }
 
 func (v *Verifier) look() {

@@ -1,10 +1,8 @@
 package gateway
 
 import (
-	"crypto/rand"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
 	"barrage/auth"
@@ -107,7 +105,7 @@ func (g *Gateway) openCentrifuge(socket engine.Socket, a admission) engine.Handl
 	p.asked = c.heard.Load()
 	c.client, c.binary = &p.session, a.centrifuge.format == centrifuge.Protobuf
 	p.session.Init(centrifuge.Options{
-		Connection: p, Client: strings.ToLower(rand.Text()[:16]), Format: a.centrifuge.format, Deflated: a.extensions != "",
+		Connection: p, Client: newClient(), Format: a.centrifuge.format, Deflated: a.extensions != "",
 		Identity: a.identity,
 	})
 	c.out.Send(a.appendResponse(make([]byte, 0, greetingSize))) // before anyone else finds the connection

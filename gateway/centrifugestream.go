@@ -3,7 +3,6 @@ package gateway
 import (
 	"crypto/rand"
 	"errors"
-	mathrand "math/rand/v2"
 	"net/http"
 	"strings"
 	"time"
@@ -110,7 +109,7 @@ func admitEmulated(format func(*http.Request) centrifuge.Format) func(*Gateway, 
 }
 
 func listener(c centrifuge.Connection, f centrifuge.Format, id *auth.Identity) centrifuge.Options {
-	return centrifuge.Options{Connection: c, Client: strings.ToLower(rand.Text()[:16]), Format: f, Identity: id}
+	return centrifuge.Options{Connection: c, Client: newClient(), Format: f, Identity: id}
 }
 
 // refuseStream ends a session whose client has shown something that is not good.
@@ -127,10 +126,6 @@ type listeningConn struct {
 	streamConn
 	session centrifuge.Session
 }
-
-// How long an EventSource that lost its connection waits before it connects again, in milliseconds: each is told a value between
-// these, so that those who lost their node do not all come back at once.
-const minRetry, maxRetry = 1000, 4000
 
 // admitListener is admit for streams whose client only listens.
 func admitListener(format centrifuge.Format) func(*Gateway, *http.Request, []byte) (func(opening) streamed, error) {
@@ -151,7 +146,7 @@ func admitListener(format centrifuge.Format) func(*Gateway, *http.Request, []byt
 			o.prepare(&c.conn, &c.session)
 			c.session.Init(listener(c, format, id))
 			if format == centrifuge.UniEvents {
-				o.head = proto.AppendRetry(o.head, minRetry+mathrand.IntN(maxRetry-minRetry))
+				o.head = proto.AppendRetry(o.head, session.Retry())
 			}
 			c.out.Send(o.head)
 			if !o.gateway.refuseStream(&c.session, refused) {

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"crypto/rand"
 	"errors"
 	"net/http"
 	"strings"
@@ -38,7 +37,7 @@ func admitEvents(g *Gateway, r *http.Request, _ []byte) (func(opening) streamed,
 		e := &eventConn{}
 		o.prepare(&e.conn, &e.session)
 		e.session.Init(session.Options{
-			Connection: &e.conn, Client: strings.ToLower(rand.Text()[:16]), Identity: id, Channel: t.channel,
+			Connection: &e.conn, Client: newClient(), Identity: id, Channel: t.channel,
 		})
 		if err := g.reserve(e.session.User()); err != nil {
 			g.stats.Denied.Add(1)

@@ -295,13 +295,16 @@ func (g *Gateway) open(socket engine.Socket, a admission) engine.Handler {
 	c.init(g, socket, a)
 	c.client = &p.session
 	p.session.Init(session.Options{
-		Connection: c, Client: strings.ToLower(rand.Text()[:16]), Identity: a.identity,
+		Connection: c, Client: newClient(), Identity: a.identity,
 		Channel: a.channel, Format: a.format, User: a.query.Name, Deflated: a.extensions != "",
 	})
 	g.begin(p, &a)
 	g.keep(c)
 	return c
 }
+
+// newClient is a new id of a connection: 80 random bits.
+func newClient() string { return strings.ToLower(rand.Text()[:16]) }
 
 // init makes a connection ready, but for its session.
 func (c *conn) init(g *Gateway, socket engine.Socket, a admission) {

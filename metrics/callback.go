@@ -9,15 +9,9 @@ import (
 // Callback adds what is to be known about the service of rpc.url: calls, those refused because too many were under way, and those
 // without an answer that could be used.
 func Callback(r *prometheus.Registry, calls, refused, failed *atomic.Int64) {
-	for _, c := range []struct {
-		name, help string
-		value      *atomic.Int64
-	}{
+	register(r, []counter{
 		{"rpc_calls_total", "What clients asked or sent that was handed to the service of rpc.url; only with one.", calls},
 		{"rpc_failed_total", "Of those, what it did not answer as it must; only with one.", failed},
 		{"rpc_refused_total", "What was not handed over because too much was under way; only with a service of rpc.url.", refused},
-	} {
-		r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "barrage_" + c.name, Help: c.help},
-			func() float64 { return float64(c.value.Load()) }))
-	}
+	})
 }

@@ -53,23 +53,30 @@ func New(n *node.Node, g *gateway.Gateway, j *Journal) *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	r.MustRegister(j.duration, j.size, j.failures, newPauses())
-	counters(r, n, g)
+	register(r, nodeCounters(n))
+	register(r, channelCounters(n))
+	register(r, gatewayCounters(g))
 	gauges(r, n, g)
 	return r
 }
 
-func counters(r *prometheus.Registry, n *node.Node, g *gateway.Gateway) {
-	nodeStats, hub, out, gate, secure := n.Stats(), n.Hub().Stats(), &n.Writers().Stats, g.Stats(), g.TLSStats()
-	tooMuch := g.Limits.Stats()
-	others := n.ClusterStats()
-	sent := g.Compression
-	if sent == nil {
-		sent = new(session.Compression) // it stays at 0
+// counter is one counter of a package.
+type counter struct {
+	name, help string
+	value      *atomic.Int64
+}
+
+func register(r *prometheus.Registry, counters []counter) {
+	for _, c := range counters {
+		r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "barrage_" + c.name, Help: c.help},
+			func() float64 { return float64(c.value.Load()) }))
 	}
-	for _, c := range []struct {
-		name, help string
-		value      *atomic.Int64
-	}{
+}
+
+// nodeCounters are those of what a node publishes, and of what nodes ask each other.
+func nodeCounters(n *node.Node) []counter {
+	nodeStats, others := n.Stats(), n.ClusterStats()
+	return []counter{
 		{"published_total", "Publishes acknowledged.", &nodeStats.Published},
 		{"publishes_refused_total", "Publishes refused because the journal is away or behind.", &nodeStats.Refused},
 		{"broker_sent_total", "Payloads handed to the broker.", &nodeStats.BrokerSent},
@@ -90,6 +97,13 @@ func counters(r *prometheus.Registry, n *node.Node, g *gateway.Gateway) {
 		{"cluster_heard_total", "Questions and news of other nodes that were taken.", &others.Heard},
 		{"cluster_dropped_total", "Questions and news of other nodes that found no room, or came again.", &others.Dropped},
 		{"cluster_bad_total", "Payloads about the cluster that could not be read, mostly of another version.", &others.Bad},
+	}
+}
+
+// channelCounters are those of channels and their members.
+func channelCounters(n *node.Node) []counter {
+	hub, out := n.Hub().Stats(), &n.Writers().Stats
+	return []counter{
 		{"channel_messages_total", "Messages given to channels with members.", &hub.Delivered},
 		{"channel_duplicates_total", "Messages that arrived again, or live ones that arrived late, and were dropped.", &hub.Dropped},
 		{"channel_overflow_total", "Early messages that found no room to wait and were read from the journal.", &hub.Overflow},
@@ -112,6 +126,17 @@ func counters(r *prometheus.Registry, n *node.Node, g *gateway.Gateway) {
 		{"fanout_merge_windows_total", "Merge windows that messages waited for.", &out.Windows},
 		{"fanout_merged_total", "Times that messages waited for a merge window.", &out.Merged},
 		{"fanout_page_wants_total", "Times that a member was behind memory.", &out.PageWants},
+	}
+}
+
+// gatewayCounters are those of connections.
+func gatewayCounters(g *gateway.Gateway) []counter {
+	gate, secure, tooMuch := g.Stats(), g.TLSStats(), g.Limits.Stats()
+	sent := g.Compression
+	if sent == nil {
+		sent = new(session.Compression) // it stays at 0
+	}
+	return []counter{
 		{"connections_accepted_total", "Connections accepted.", &gate.Accepted},
 		{"connections_refused_total", "Handshakes refused.", &gate.Refused},
 		{"connections_closed_total", "Connections ended.", &gate.Closed},
@@ -138,9 +163,6 @@ func counters(r *prometheus.Registry, n *node.Node, g *gateway.Gateway) {
 		{"tls_handshakes_total", "TLS handshakes completed.", &secure.Handshakes},
 		{"tls_handshakes_failed_total", "TLS handshakes that failed or took too long.", &secure.Failed},
 		{"tls_handshakes_crowded_total", "TLS handshakes cut because too many others waited for theirs.", &secure.Crowded},
-	} {
-		r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "barrage_" + c.name, Help: c.help},
-			func() float64 { return float64(c.value.Load()) }))
 	}
 }
 

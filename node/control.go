@@ -17,6 +17,8 @@ type Connections interface {
 	Control(c proto.Control) int
 	// Connections lists those of a user.
 	Connections(user string) []proto.ConnectionInfo
+	// Count is how many there are.
+	Count() int
 }
 
 // Kinds of requests to other nodes.
@@ -49,8 +51,7 @@ func (n *Node) prepareCluster(o Options) {
 	n.cluster.Handle(kindChannels, n.answerChannels)
 }
 
-// SetConnections says who controls the connections of this node. When it also has a method Count() int, Cluster tells how many
-// there are. Without it there are none.
+// SetConnections says who controls the connections of this node. Without it there are none.
 func (n *Node) SetConnections(h Connections) { n.control.Store(&h) }
 
 func (n *Node) connections() Connections {
@@ -63,7 +64,7 @@ func (n *Node) connections() Connections {
 // load is how much there is on this node.
 func (n *Node) load() cluster.Load {
 	l := cluster.Load{Channels: n.hub.Channels(), Users: n.usage.Users()}
-	if h, ok := n.connections().(interface{ Count() int }); ok {
+	if h := n.connections(); h != nil {
 		l.Connections = h.Count()
 	}
 	return l

@@ -80,11 +80,12 @@ const (
 	unavailableRetry   = 4
 )
 
-func retry() int { return minRetry + rand.IntN(maxRetry-minRetry) }
+// Retry is such a value, in milliseconds.
+func Retry() int { return minRetry + rand.IntN(maxRetry-minRetry) }
 
 func (e *Events) ready(j channel.Joined) bool {
 	if j.Err != nil {
-		last := proto.AppendRetry(nil, unavailableRetry*retry())
+		last := proto.AppendRetry(nil, unavailableRetry*Retry())
 		e.end(proto.AppendComment(last, proto.CloseUnavailable.Reason))
 		return false
 	}
@@ -92,7 +93,7 @@ func (e *Events) ready(j channel.Joined) bool {
 	defer e.mu.Unlock()
 	if first := e.greeting; first != nil {
 		e.greeting = nil
-		e.conn.Outlet().Send(e.appendWelcome(proto.AppendRetry(*first, retry()), j))
+		e.conn.Outlet().Send(e.appendWelcome(proto.AppendRetry(*first, Retry()), j))
 		if e.identity != nil {
 			go e.arrive() // the channel is locked
 		}

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"barrage/internal/every"
 )
 
 // maxFile bounds the file of keys, in bytes.
@@ -52,19 +54,9 @@ func (r *Ring) Empty() bool { return len(*r.current.Load()) == 0 }
 func (r *Ring) Find(text string) (Key, bool) { return match(*r.current.Load(), text) }
 
 // Watch looks at the file again and again until ctx ends. It is called once; without a file it returns at once.
-func (r *Ring) Watch(ctx context.Context, every time.Duration) {
-	if r.path == "" {
-		return
-	}
-	t := time.NewTicker(every)
-	defer t.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.C:
-			r.look()
-		}
+func (r *Ring) Watch(ctx context.Context, interval time.Duration) {
+	if r.path != "" {
+		every.Interval(ctx, interval, r.look)
 	}
 }
 

@@ -22,6 +22,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"barrage/internal/every"
 )
 
 // maxFile bounds each of the files, in bytes.
@@ -60,17 +62,8 @@ func Check(certFile, keyFile string) error {
 }
 
 // Watch looks at the files again and again until ctx ends. It is called once.
-func (p *Pair) Watch(ctx context.Context, every time.Duration) {
-	t := time.NewTicker(every)
-	defer t.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.C:
-			p.look()
-		}
-	}
+func (p *Pair) Watch(ctx context.Context, interval time.Duration) {
+	every.Interval(ctx, interval, p.look)
 }
 
 // look takes the pair that the files hold now, when they have changed and it can be used.
