@@ -14,6 +14,9 @@ import (
 // each thing that is wrong, with what to do.
 func (c *Config) Validate() error {
 	var p Problems
+	if c.checkMasked(&p); len(p) > 0 {
+		return p.err() // what else is wrong with stars would only mislead
+	}
 	c.checkListen(&p)
 	c.checkName(&p)
 	c.checkStorage(&p)
@@ -29,6 +32,25 @@ func (c *Config) Validate() error {
 	c.checkHistory(&p)
 	c.checkLog(&p)
 	return p.err()
+}
+
+// checkMasked finds what Print has written in the place of secrets.
+func (c *Config) checkMasked(p *Problems) {
+	for i := range settings {
+		s := &settings[i]
+		var values []string
+		switch v := s.field(c).(type) {
+		case *string:
+			values = []string{*v}
+		case *[]string:
+			values = *v
+		}
+		for _, v := range values {
+			if s.secret != public && strings.Contains(v, masked) && s.secret.show(v) == v {
+				p.addf("%s: %s stands where a secret was, as config print writes it; give the secret itself (config print --show-secrets)", s.Name, masked)
+			}
+		}
+	}
 }
 
 func (c *Config) checkListen(p *Problems) {

@@ -14,7 +14,7 @@ func newConfig() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "config",
 		Short: "Check and show the settings of a node",
-		Args:  noArgs,
+		Args:  knownCommand,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newConfigCheck(), newConfigPrint(), newConfigReference())
@@ -45,13 +45,14 @@ func newConfigPrint() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "print",
 		Short: "Show the settings that are in force, with explanations",
-		Long: `Shows the settings that serve would run with, from file, environment and flags, as a file for --config. Passwords
-in URLs are masked unless --show-secrets is given.`,
-		Example: `  barrage config print > barrage.yaml
+		Long: `Shows the settings that serve would run with, from file, environment and flags, as a file for --config. Passwords,
+secrets and keys are masked unless --show-secrets is given; a file with masked ones is not accepted.`,
+		Example: `  barrage config print
+  barrage config print --show-secrets > barrage.yaml
   BARRAGE_LIMITS_MESSAGE=1MB barrage config print`,
 		Args: noArgs,
 	}
-	secrets := cmd.Flags().Bool("show-secrets", false, "do not mask passwords")
+	secrets := cmd.Flags().Bool("show-secrets", false, "do not mask passwords, secrets and keys")
 	settings := addSettingFlags(cmd)
 	cmd.RunE = work(func(cmd *cobra.Command, _ []string) error {
 		c, err := settings.load()

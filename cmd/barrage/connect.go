@@ -29,7 +29,7 @@ type connectFlags struct {
 }
 
 func addConnectFlags(cmd *cobra.Command, timeoutHelp string) *connectFlags {
-	f := &connectFlags{timeout: durationValue(10 * time.Second)}
+	f := &connectFlags{timeout: durationValue(15 * time.Second)}
 	flags := cmd.Flags()
 	flags.StringSliceVar(&f.urls, "url", []string{"ws://127.0.0.1:8000"},
 		"`URL` of a node or balancer, ws://host:port or wss://host:port; give several to move on when one is lost")

@@ -9,15 +9,19 @@ import (
 	"barrage/config"
 )
 
-// greet tells a person where everything is.
-func greet(out io.Writer, cfg config.Config, addr net.Addr) {
+// greet tells a person where everything is, and whether clients can be served yet.
+func greet(out io.Writer, cfg config.Config, addr net.Addr, ready bool) {
 	host := strings.NewReplacer("[::]", "localhost", "0.0.0.0", "localhost").Replace(addr.String())
 	secure := ""
 	if cfg.TLS.Enabled() {
 		secure = "s"
 	}
 	http, ws := "http"+secure+"://"+host, "ws"+secure+"://"+host
-	fmt.Fprintf(out, "barrage is ready: node %s\n\n", cfg.Name)
+	state := "is ready"
+	if !ready {
+		state = "listens, and will be ready when its journal answers"
+	}
+	fmt.Fprintf(out, "barrage %s: node %s\n\n", state, cfg.Name)
 	for _, line := range [][2]string{
 		{"live room", http + "/"},
 		{"plain text", ws + "/raw/lobby"},

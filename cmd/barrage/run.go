@@ -80,12 +80,12 @@ func runServe(ctx context.Context, cfg config.Config, out io.Writer, log *slog.L
 		return errors.Join(err, s.close())
 	}
 	go func() { failed <- fmt.Errorf("%s: %w", listener.Addr(), s.http.Serve(rest)) }()
-	greet(out, cfg, listener.Addr())
+	greet(out, cfg, listener.Addr(), s.node.Health().JournalOK)
 	select {
 	case err = <-failed:
 		err = fmt.Errorf("serving failed: %w", err)
 	case <-ctx.Done():
-		s.log.Info("shutting down", "connections", s.gateway.Count(), "drain", cfg.Limits.Drain)
+		s.log.Info("shutting down", "connections", s.gateway.Count(), "drain", cfg.Limits.Drain.String())
 	}
 	return errors.Join(err, s.close())
 }

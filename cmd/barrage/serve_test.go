@@ -344,7 +344,7 @@ func TestServeStartsWithoutPostgreSQL(t *testing.T) {
 		t.Error("a node without its journal is alive")
 	}
 	s.stop() // how clients wait for the journal is tested with the build tag system
-	if text := s.hello + s.stderr.String(); strings.Contains(text, "s3cret") || !strings.Contains(text, "the journal does not answer yet") || !strings.Contains(text, addr) {
+	if text := s.hello + s.stderr.String(); strings.Contains(text, "s3cret") || !strings.Contains(text, "the journal does not answer yet") || !strings.Contains(text, "barrage listens, and will be ready when its journal answers") || !strings.Contains(text, addr) {
 		t.Errorf("the log says that the journal does not answer, and where, and no password, not\n%s", text)
 	}
 }

@@ -135,7 +135,7 @@ func TestEachCommandOfABatchFailsForItself(t *testing.T) {
 	body := `{"commands":[{"publish":{"channel":"a","data":1}},{"publish":{"channel":""}},{"nothing":{}},{"batch":{"commands":[]}},{"publish":{"channel":5}},{},{"presence_stats":{"channel":"a"}}]%s}`
 	want := `{"result":{"replies":[{"publish":{"offset":%d,"epoch":"EPOCH"}},{"error":{"code":107,"message":"there is no data; give any JSON value"}},` +
 		`{"error":{"code":104,"message":"there is no method \"nothing\""}},{"error":{"code":107,"message":"a batch cannot hold another one"}},` +
-		`{"error":{"code":107,"message":"the request cannot be read: json: cannot unmarshal number into Go struct field PublishRequest.channel of type string"}},` +
+		`{"error":{"code":107,"message":"the request cannot be read: channel must not be a JSON number"}},` +
 		`{"error":{"code":107,"message":"a command is an object with one key, the name of a method; this one has 0"}},` +
 		`{"presence_stats":{"num_clients":200000,"num_users":99000,"estimated":true,"missing":["away"]}}]}}`
 	w.expect("batch", fmt.Sprintf(body, ""), fmt.Sprintf(want, 1))

@@ -1,7 +1,9 @@
 package serverapi
 
 import (
+	"cmp"
 	"encoding/json"
+	"errors"
 	"reflect"
 
 	"barrage/httpapi/apikey"
@@ -129,6 +131,9 @@ func decode(params []byte, into any) *proto.Error {
 
 // malformed is what a client is told about a text that is not the JSON it should be.
 func malformed(err error) *proto.Error {
+	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		return proto.ErrBadRequest.With("the request cannot be read: %s must not be a JSON %s", cmp.Or(wrong.Field, "it"), wrong.Value)
+	}
 	return proto.ErrBadRequest.With("the request cannot be read: %v", err)
 }
 

@@ -110,7 +110,7 @@ func explainSetup(err error) error {
 	case "3F000":
 		advice = "create the schema that search_path names"
 	case "42501":
-		advice = "give this user the right to create tables in its schema (GRANT CREATE ON SCHEMA … TO …), or name another one by search_path"
+		advice = "give this user the right to create tables in its schema (GRANT CREATE ON SCHEMA … TO …) and, where another user made them, all rights on its tables, or name another one by search_path"
 	case "42P07", "42723":
 		advice = "the schema already has tables or functions of these names, but no journal; name another schema by search_path"
 	default:
