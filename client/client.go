@@ -12,6 +12,8 @@
 //   - A publish ends with the offset of the stored message, with the server's refusal, or with its context. Until
 //     then it is sent again, under the same idempotency key, after lost connections and temporary errors; it is
 //     stored at most once.
+//   - A command that is larger than the server takes ends alone, with a TooLargeError, and is not sent. When the server does not tell
+//     its limit and closes the connection with 1009, the command that was too large ends so; the others go on with the next connection.
 //   - When the server says how long to wait before a command, everything waits so long.
 //   - A token is renewed before it expires, on the same connection.
 //   - A connection on which nothing arrives for Options.Silence is dead.
@@ -117,7 +119,9 @@ type Client struct {
 	started  bool
 	position tracker
 	// conn is the connection that commands are written to; nil before the welcome and after the end of one.
-	conn  *websocket.Conn
+	conn *websocket.Conn
+	// limit is the largest message that the server of conn takes, in bytes; 0 when it did not tell.
+	limit int
 	calls callTable
 	token token
 	// flushes counts the goroutines that write what was waiting.

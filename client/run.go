@@ -68,8 +68,8 @@ func (c *Client) loop(ctx context.Context, handle func(Event)) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		renewed := c.refused(err)
-		if terminal(err) && !renewed {
+		renewed, ended := c.refused(err), c.tooLarge(err)
+		if terminal(err) && !renewed && !ended {
 			return err
 		}
 		if !joined.IsZero() {
@@ -308,7 +308,7 @@ func (s *session) welcome(w *proto.Welcome) {
 	s.stats.connects.Add(1)
 	s.mu.Lock()
 	lost := s.position.welcome(w, s.opt.Last > 0)
-	s.attach(s.conn)
+	s.attach(s.conn, w.MaxPayload)
 	s.mu.Unlock()
 	s.keepToken(w.Expires)
 	if lost {
