@@ -177,10 +177,11 @@ func testRetryAfterIsObeyed(t *testing.T) {
 	var order []string
 	s := serve(t, func(c *fakeConn) {
 		c.send(welcome("e", 0))
-		for range 3 { // all are written before the first answer
-			cmd := c.expect(proto.CommandPublish)
-			c.send(string(proto.AppendError(nil, cmd.ID, proto.ErrTooMany.After(pause))))
+		var refusals []string
+		for range 3 {
+			refusals = append(refusals, string(proto.AppendError(nil, c.expect(proto.CommandPublish).ID, proto.ErrTooMany.After(pause))))
 		}
+		c.send(refusals...)
 		refused := time.Now()
 		for i := range 3 {
 			cmd := c.expect(proto.CommandPublish)
