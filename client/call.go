@@ -58,6 +58,8 @@ type callTable struct {
 	retry    *time.Timer
 	until    time.Time
 	failures int
+	// told is the end of the longest pause that a server asked for.
+	told time.Time
 	// flying counts commands written on this connection that have no answer; at most allowed are. After a refusal that is one,
 	// and grows by one with every answer up to most: a server that limits must not be asked for everything again at once.
 	flying, allowed, most int
@@ -238,6 +240,9 @@ func (c *Client) Info(ctx context.Context) (*proto.Info, error) {
 }
 
 func (c *Client) start(ctx context.Context, cmd proto.Command) (*Call, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx) // nothing is sent, although there may be room
+	}
 	if cmd.ID == "" {
 		cmd.ID = crand.Text()
 	}
@@ -306,6 +311,10 @@ func (call *Call) abandon(err error) answer {
 func (c *Client) attach(conn *websocket.Conn, limit int) {
 	c.conn, c.limit = conn, limit
 	c.calls.requeue()
+	if left := time.Until(c.calls.told); left > 0 { // what limits may limit the user, on all connections
+		c.calls.allowed = 1
+		c.hold(left)
+	}
 	c.flushLater()
 }
 
@@ -410,6 +419,7 @@ func (s *session) failed(f *proto.Failure) {
 		told += time.Duration(rand.Int64N(int64(told)/4 + 1)) // not all clients at the same moment
 		if s.calls.retry == nil || time.Now().Add(told).After(s.calls.until) {
 			s.hold(told)
+			s.calls.told = s.calls.until
 		}
 	case s.calls.retry == nil:
 		pause := backoff{least: s.opt.BackoffMin, most: s.opt.BackoffMax, failures: s.calls.failures}
