@@ -194,6 +194,8 @@ export class Barrage {
   #window = WINDOW;
   #most = 0; // the largest message that this connection's server takes, in bytes; 0 when it did not tell
   #rest = 0; // until when nothing is sent on this connection, after a refusal
+  #told = 0; // until when nothing is sent on any, because a server said so
+  #asked = -1; // #frames at the last ping
   #token = ''; // the last one of the function
   #expires = 0; // when it ends, by this clock; 0 when that is not known
   #reused = false; // the token of this connection served an earlier one
@@ -535,6 +537,8 @@ export class Barrage {
   /** @param {number} limit */
   #probe(limit) {
     const frames = this.#frames;
+    if (this.#asked === frames) return; // nothing came since: a page that is looked at again and again must not put it off
+    this.#asked = frames;
     this.#send('{"ping":{}}');
     this.#after('watch', limit, () => {
       if (this.#frames > frames) this.#watch();
@@ -730,6 +734,7 @@ export class Barrage {
     this.#window = WINDOW;
     this.#most = welcome.max_payload ?? 0;
     this.#rest = 0;
+    this.#pause(this.#told - this.#elapsed());
     this.#after('stable', STABLE_AFTER, () => {
       this.#attempt = 0;
     });
@@ -747,6 +752,16 @@ export class Barrage {
     this.#emit('reset', reset);
   }
 
+  // pause sends nothing for so long, and then one call, to see how it is. Of several pauses the longest counts.
+  /** @param {number} ms */
+  #pause(ms) {
+    if (ms <= 0) return;
+    const now = this.#elapsed();
+    this.#window = 1;
+    this.#rest = Math.max(this.#rest, now + ms);
+    this.#after('hold', this.#rest - now, () => this.#flush());
+  }
+
   /** @param {{id: string, code: number, message: string, retry?: boolean, retry_after?: number}} error */
   #refused({ id, code, message, retry = false, retry_after: after }) {
     const call = this.#calls.get(id);
@@ -754,13 +769,11 @@ export class Barrage {
     if (!call) {
       this.#emit('error', failed);
     } else if (retry && (after !== undefined || ++call.refusals < MAX_ATTEMPTS)) {
-      // Everything waits, so that what was refused keeps its place; then one goes first, to see how it is.
+      // Everything waits, so that what was refused keeps its place.
       call.sent = false;
-      this.#window = 1;
       const pause = after !== undefined ? after * (1 + this.#random() / 4) : MIN_DELAY + backoff(call.refusals - 1, () => this.#random());
-      const now = this.#elapsed();
-      this.#rest = Math.max(this.#rest, now + pause);
-      this.#after('hold', this.#rest - now, () => this.#flush());
+      this.#pause(pause);
+      if (after !== undefined) this.#told = this.#rest;
     } else {
       this.#settle(id)?.reject(failed);
       this.#flush();

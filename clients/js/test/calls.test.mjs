@@ -218,15 +218,45 @@ test('what is too large fails also while the server wants a pause, and each conn
   w.socket.die();
   w.pass(1_000);
   w.socket.welcome(10, 'e', { max_payload: 100 });
-  await settled();
-  assert.deepEqual(w.told, [['refused', 'large', 'too_large']]);
-  w.socket.say({ error: { code: 111, message: 'slow', id: 'k', retry: true, retry_after: 60_000 } });
   await assert.rejects(w.client.publish('x'.repeat(1000)), { code: 'too_large' });
+  assert.deepEqual(w.told, [['refused', 'large', 'too_large']]);
   w.socket.die();
   w.pass(2_000);
   w.socket.welcome(10);
-  w.client.publish('x'.repeat(1000)).catch(() => {});
-  assert.equal(w.socket.asked('publish').length, 2, 'a server that tells no limit is asked');
+  w.publish('large', 'x'.repeat(1000));
+  for (let i = 0; i < 8; i++, w.socket.say({ pong: {} })) w.pass(10_000);
+  w.socket.say({ ack: { id: 'k', offset: 11 } });
+  assert.deepEqual(w.socket.asked('publish').map((p) => p.id), ['k', 'large'], 'a server that tells no limit is asked');
+});
+
+test('a pause that the server asked for outlives the connection; then one goes first', () => {
+  const w = opened();
+  w.publish('a', 'a');
+  w.publish('b', 'b');
+  w.socket.say({ error: { code: 111, message: 'slow', id: 'a', retry: true, retry_after: 20_000 } });
+  w.pass(1_000);
+  w.socket.die();
+  w.pass(1_000);
+  w.socket.welcome(10);
+  w.pass(10_000);
+  w.socket.say({ pong: {} });
+  w.pass(7_999);
+  assert.deepEqual(w.socket.sent, [], 'what limits the user limits them on every connection');
+  w.pass(5_000);
+  assert.deepEqual(w.socket.asked('publish').map((p) => p.id), ['a']);
+  w.socket.say({ ack: { id: 'a', offset: 11 } }, { ack: { id: 'a', offset: 11 } });
+  assert.deepEqual(w.socket.asked('publish').map((p) => p.id), ['a', 'b']);
+});
+
+test('an answer that comes twice, or to nobody, changes nothing', async () => {
+  const w = opened();
+  w.publish('a', 'a');
+  const twice = { ack: { id: 'a', offset: 11 } };
+  w.socket.say(twice, twice, { ack: { offset: 12 } }, { error: { code: 106, message: 'late', id: 'a', retry: false } });
+  await settled();
+  assert.deepEqual(w.told, [['error', 106], ['ack', 'a', 11]]);
+  for (let i = 0; i < 33; i++) w.publish(`k${i}`, i);
+  assert.equal(w.socket.asked('publish').length, 33, 'the window is not larger for it');
 });
 
 test('when a server only closes with 1009, the largest publish without an answer fails, and the others go on', async () => {

@@ -247,6 +247,19 @@ test('waking reconnects at once, or asks a connection that was silent for a whil
   assert.equal(w.sockets.length, 2);
 });
 
+test('a page that is looked at again and again does not put off that a dead connection is noticed', () => {
+  const w = opened({ random: () => 1 });
+  w.pass(20_000);
+  for (let i = 0; i < 4; i++, w.pass(1_000)) w.client.wake();
+  assert.equal(w.client.phase, 'waiting', 'no answer for 4 s');
+  assert.deepEqual(w.socket.sent, [{ ping: {} }], 'it was asked once');
+  w.pass(500);
+  w.socket.welcome(10);
+  w.pass(20_000);
+  w.client.wake();
+  assert.deepEqual(w.socket.sent, [{ ping: {} }], 'the next connection is asked anew');
+});
+
 // onPage calls f with the page that a browser would have: its window, its document, and how many listeners both have.
 function onPage(f) {
   const page = { window: new EventTarget(), document: Object.assign(new EventTarget(), { hidden: false }), listeners: 0 };
