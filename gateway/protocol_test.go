@@ -176,7 +176,7 @@ func TestFramesSentTogetherWithTheHandshake(t *testing.T) {
 	open()
 	js.answer()
 	raw.answer()
-	if got := js.text(); !strings.HasPrefix(got, `{"welcome"`) || !strings.Contains(got, `"offset":0}`) {
+	if got := js.text(); !strings.HasPrefix(got, `{"welcome"`) || !strings.Contains(got, `"offset":0,`) {
 		t.Errorf("the welcome comes first, from before the first message, not %s", got)
 	}
 	var seen [3]bool
