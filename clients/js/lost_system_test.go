@@ -23,7 +23,6 @@ import (
 func TestAJournalThatWasLostIsSaid(t *testing.T) {
 	for _, head := range []int{0, 2, 3, 5} { // fewer messages than the client has seen, as many, more
 		before, after := startInside(t), startInside(t)
-		defer after.Close()
 		fill(t, after, head)
 		cmd := testserver.Command("node", "test/lost.mjs", "ws://"+before.Addr, "ws://"+after.Addr, "room")
 		var complaints strings.Builder
@@ -61,6 +60,9 @@ func TestAJournalThatWasLostIsSaid(t *testing.T) {
 		}
 		if o.Limit != 1000 || !slices.Equal(o.Large, []string{"too_large", "too_large"}) {
 			t.Errorf("a publish beyond the limit of 1000 bytes fails alone, got %q with limit %d", o.Large, o.Limit)
+		}
+		if err := after.Close(); err != nil {
+			t.Error(err)
 		}
 	}
 }
