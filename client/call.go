@@ -26,7 +26,9 @@ type Call struct {
 	ctx    context.Context
 	// order is the place among all commands of the client; resending keeps it.
 	order uint64
-	cmd   proto.Command
+	id    string
+	// line is the command as it is written.
+	line []byte
 	// sends counts how often it was written, flying says that it was on this connection and has no answer yet; guarded by
 	// the client's mutex.
 	sends  int
@@ -56,9 +58,13 @@ type callTable struct {
 	retry    *time.Timer
 	until    time.Time
 	failures int
+	// told is the end of the longest pause that a server asked for.
+	told time.Time
 	// flying counts commands written on this connection that have no answer; at most allowed are. After a refusal that is one,
 	// and grows by one with every answer up to most: a server that limits must not be asked for everything again at once.
 	flying, allowed, most int
+	// abandoned is the size of the largest command that was written on this connection and given up before its answer.
+	abandoned int
 }
 
 func inOrder(a, b *Call) int {
@@ -72,7 +78,7 @@ func inOrder(a, b *Call) int {
 func (t *callTable) requeue() {
 	t.stop()
 	t.held, t.unsent = nil, t.unsent[:0]
-	t.flying, t.allowed = 0, t.most
+	t.flying, t.allowed, t.abandoned = 0, t.most, 0
 	for _, call := range t.byID {
 		call.flying = false
 		t.unsent = append(t.unsent, call)
@@ -105,10 +111,10 @@ func (t *callTable) land(call *Call) {
 
 // remove forgets a command; it is false when it was not under way any more.
 func (t *callTable) remove(call *Call) bool {
-	if t.byID[call.cmd.ID] != call {
+	if t.byID[call.id] != call {
 		return false
 	}
-	delete(t.byID, call.cmd.ID)
+	delete(t.byID, call.id)
 	t.land(call)
 	same := func(other *Call) bool { return other == call }
 	t.unsent, t.held = slices.DeleteFunc(t.unsent, same), slices.DeleteFunc(t.held, same)
@@ -117,8 +123,8 @@ func (t *callTable) remove(call *Call) bool {
 
 // Publish stores data, one JSON value, in the channel and returns its offset, which is 0 in a live channel, where nothing is
 // stored. id is the idempotency key; empty means a random one. It blocks until the message is stored, the server refuses it for
-// good (a *proto.Error), Run has ended (an error that matches ErrEnded), or ctx ends; in the last two cases the message may have
-// been stored. After a lost connection it is sent again; a live channel, which knows no keys, may then deliver it twice.
+// good (a *proto.Error), it turns out to be too large (a *TooLargeError), Run has ended (an error that matches ErrEnded), or ctx
+// ends; in the last two cases the message may have been stored. After a lost connection it is sent again; a live channel, which knows no keys, may then deliver it twice.
 func (c *Client) Publish(ctx context.Context, data json.RawMessage, id string) (proto.Offset, error) {
 	call, err := c.Start(ctx, data, id)
 	if err != nil {
@@ -234,6 +240,20 @@ func (c *Client) Info(ctx context.Context) (*proto.Info, error) {
 }
 
 func (c *Client) start(ctx context.Context, cmd proto.Command) (*Call, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx) // nothing is sent, although there may be room
+	}
+	if cmd.ID == "" {
+		cmd.ID = crand.Text()
+	}
+	line := proto.AppendCommand(make([]byte, 0, len(cmd.Data)+64), cmd)
+	call := &Call{client: c, ctx: ctx, id: cmd.ID, line: line, done: make(chan answer, 1)}
+	c.mu.Lock()
+	err := c.fits(call) // not only once there is room for it
+	c.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
 	select {
 	case c.window <- struct{}{}:
 	case <-ctx.Done():
@@ -241,19 +261,15 @@ func (c *Client) start(ctx context.Context, cmd proto.Command) (*Call, error) {
 	case <-c.ended:
 		return nil, c.endError()
 	}
-	if cmd.ID == "" {
-		cmd.ID = crand.Text()
-	}
-	call := &Call{client: c, ctx: ctx, cmd: cmd, done: make(chan answer, 1)}
 	c.mu.Lock()
-	if c.calls.byID[cmd.ID] != nil {
+	if c.calls.byID[call.id] != nil {
 		c.mu.Unlock()
 		<-c.window
-		return nil, fmt.Errorf("%w: %s", ErrBusy, cmd.ID)
+		return nil, fmt.Errorf("%w: %s", ErrBusy, call.id)
 	}
 	c.calls.next++
 	call.order = c.calls.next
-	c.calls.byID[cmd.ID] = call
+	c.calls.byID[call.id] = call
 	c.calls.unsent = append(c.calls.unsent, call)
 	c.mu.Unlock()
 	c.flush()
@@ -279,6 +295,9 @@ func (call *Call) wait() answer {
 func (call *Call) abandon(err error) answer {
 	c := call.client
 	c.mu.Lock()
+	if call.flying {
+		c.calls.abandoned = max(c.calls.abandoned, len(call.line))
+	}
 	mine := c.calls.remove(call)
 	c.mu.Unlock()
 	if !mine {
@@ -289,9 +308,13 @@ func (call *Call) abandon(err error) answer {
 }
 
 // attach makes conn the one that commands are written to, all of them again. The caller holds mu.
-func (c *Client) attach(conn *websocket.Conn) {
-	c.conn = conn
+func (c *Client) attach(conn *websocket.Conn, limit int) {
+	c.conn, c.limit = conn, limit
 	c.calls.requeue()
+	if left := time.Until(c.calls.told); left > 0 { // what limits may limit the user, on all connections
+		c.calls.allowed = 1
+		c.hold(left)
+	}
 	c.flushLater()
 }
 
@@ -313,8 +336,7 @@ func (c *Client) flush() {
 			return
 		}
 		_ = conn.SetWriteDeadline(time.Now().Add(writeWait))
-		line := proto.AppendCommand(make([]byte, 0, len(call.cmd.Data)+64), call.cmd)
-		if err := conn.WriteMessage(websocket.TextMessage, line); err != nil {
+		if err := conn.WriteMessage(websocket.TextMessage, call.line); err != nil {
 			c.log.Debug("a write failed", "error", err)
 			_ = conn.Close() // the reading side notices; the command goes out again on the next connection
 			return
@@ -327,6 +349,13 @@ func (c *Client) take() (*websocket.Conn, *Call) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	t := &c.calls
+	for c.conn != nil && len(t.unsent) > 0 { // what waited for a connection is judged by its limit
+		err := c.fits(t.unsent[0])
+		if err == nil {
+			break
+		}
+		c.finish(t.unsent[0], answer{err: err})
+	}
 	if c.conn == nil || t.retry != nil || len(t.unsent) == 0 || t.flying >= t.allowed {
 		return nil, nil
 	}
@@ -344,21 +373,17 @@ func (c *Client) take() (*websocket.Conn, *Call) {
 // answer ends the command with this id.
 func (s *session) answer(id string, a answer) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	call := s.calls.byID[id]
-	if call != nil {
-		s.calls.remove(call)
-		if a.err == nil {
-			s.calls.failures = 0
-			s.calls.allowed = min(s.calls.allowed+1, s.calls.most)
-		}
-		s.flushLater()
-	}
-	s.mu.Unlock()
 	if call == nil {
 		return // abandoned, or answered on an earlier connection
 	}
-	<-s.window
-	call.done <- a
+	s.finish(call, a)
+	if a.err == nil {
+		s.calls.failures = 0
+		s.calls.allowed = min(s.calls.allowed+1, s.calls.most)
+	}
+	s.flushLater()
 }
 
 func (s *session) acknowledged(a *proto.Ack) {
@@ -394,6 +419,7 @@ func (s *session) failed(f *proto.Failure) {
 		told += time.Duration(rand.Int64N(int64(told)/4 + 1)) // not all clients at the same moment
 		if s.calls.retry == nil || time.Now().Add(told).After(s.calls.until) {
 			s.hold(told)
+			s.calls.told = s.calls.until
 		}
 	case s.calls.retry == nil:
 		pause := backoff{least: s.opt.BackoffMin, most: s.opt.BackoffMax, failures: s.calls.failures}

@@ -12,7 +12,7 @@ import (
 // eventsUntil runs a client whose handler ends the context at one event, and gives all events that it was called with.
 func eventsUntil(t *testing.T, last string, opt Options) (*Client, []string) {
 	t.Helper()
-	opt.Channel = "room"
+	opt.Channel, opt.Dial = "room", dialPipe
 	c, err := New(opt)
 	if err != nil {
 		t.Fatal(err)

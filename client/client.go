@@ -12,7 +12,10 @@
 //   - A publish ends with the offset of the stored message, with the server's refusal, or with its context. Until
 //     then it is sent again, under the same idempotency key, after lost connections and temporary errors; it is
 //     stored at most once.
-//   - When the server says how long to wait before a command, everything waits so long.
+//   - A command that is larger than the server takes ends alone, with a TooLargeError, and is not sent. When the server does not tell
+//     its limit and closes the connection with 1009, the command that was too large ends so; the others go on with the next connection.
+//   - When the server says how long to wait before a command, everything waits so long, on the next connection too; a handshake that
+//     is refused with Retry-After is not repeated before that.
 //   - A token is renewed before it expires, on the same connection.
 //   - A connection on which nothing arrives for Options.Silence is dead.
 //
@@ -60,7 +63,8 @@ type Options struct {
 	Members bool
 	// Token gives the token that says who this client is; nil for an anonymous client. It is called before the first connection,
 	// before the token expires, and when the server refuses the last one; an ordinary reconnect shows the last one again, so that
-	// a node's end is no storm for whoever gives the tokens. It must return when ctx ends. An empty token is not shown.
+	// a node's end is no storm for whoever gives the tokens. It must return when ctx ends: for a
+	// new connection that is after Handshake at the latest. An empty token is not shown.
 	Token func(ctx context.Context) (string, error)
 	// Compression offers permessage-deflate. The server decides whether it is used, and for which messages; what the client
 	// sends is compressed then.
@@ -75,7 +79,7 @@ type Options struct {
 	// Silence is how long nothing may arrive, pings included, before the connection counts as dead; it may be taken up
 	// to an eighth shorter. 0 means 45 s, which fits servers that ping every 25 s.
 	Silence time.Duration
-	// Handshake bounds one attempt to connect, until the welcome. 0 means 10 s.
+	// Handshake bounds one attempt to connect, from asking for a token until the welcome. 0 means 10 s.
 	Handshake time.Duration
 	// Window is how many publishes and other commands are under way at once, 1 to 64; further ones wait. 0 means 32.
 	Window int
@@ -117,7 +121,9 @@ type Client struct {
 	started  bool
 	position tracker
 	// conn is the connection that commands are written to; nil before the welcome and after the end of one.
-	conn  *websocket.Conn
+	conn *websocket.Conn
+	// limit is the largest message that the server of conn takes, in bytes; 0 when it did not tell.
+	limit int
 	calls callTable
 	token token
 	// flushes counts the goroutines that write what was waiting.

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"net/http/httptest"
 	"strconv"
 	"strings"
 	"testing"
@@ -143,6 +142,18 @@ func TestAnEpochThatChangesWithoutAResetIsOne(t *testing.T) {
 	f.stop()
 }
 
+func TestAfterANewEpochTheStreamGoesOnFromItsHead(t *testing.T) {
+	s := serve(t,
+		func(c *fakeConn) { c.send(welcome("new", 3)) }, // is lost before a message came
+		func(c *fakeConn) { c.send(welcome("new", 5), message(4), message(5)); c.gone() })
+	f := follow(t, Options{URLs: []string{s.url()}, Since: new(proto.Offset(7)), Epoch: "old"})
+	f.expect("reset new 3", "welcome", "disconnected", "welcome", "message 4", "message 5")
+	f.stop()
+	if got := s.query(1).Encode(); got != "epoch=new&since=3" {
+		t.Errorf("after a reset the stream goes on from where it said, and not with the next new message: got %q", got)
+	}
+}
+
 // A live channel has no positions: nothing is resumed, and what was skipped is reported.
 func TestALiveChannelIsNotResumed(t *testing.T) {
 	live := string(proto.AppendWelcome(nil, proto.Welcome{Node: "a", Client: "c", Channel: "room", Live: true}))
@@ -198,17 +209,16 @@ func TestCloseCodesThatForbidComingBack(t *testing.T) {
 func TestRefusedHandshakes(t *testing.T) {
 	for status, want := range map[int]string{400: "since must be a number", 404: "", 503: "again", 429: "again"} {
 		answers := 0
-		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		s := refuseAll(t, func(w http.ResponseWriter, _ *http.Request) {
 			if answers++; answers > 1 {
 				status = 410
 			}
 			http.Error(w, want, status)
-		}))
+		})
 		first := status
-		f := follow(t, Options{URLs: []string{"ws" + strings.TrimPrefix(server.URL, "http")}})
+		f := follow(t, Options{URLs: []string{s.url()}})
 		var refused *RefusedError
 		err := f.end()
-		server.Close()
 		if !errors.As(err, &refused) || refused.Text != want {
 			t.Errorf("HTTP %d ends the client with its text, got %v", first, err)
 		}
@@ -218,8 +228,10 @@ func TestRefusedHandshakes(t *testing.T) {
 	}
 }
 
-func TestGivesUp(t *testing.T) {
-	f := follow(t, Options{URLs: []string{"ws://127.0.0.1:1"}, GiveUpFirst: 30 * time.Millisecond})
+func TestGivesUp(t *testing.T) { inFakeTime(t, testGivesUp) }
+
+func testGivesUp(t *testing.T) {
+	f := follow(t, Options{URLs: []string{"ws://127.0.0.1:1"}, GiveUpFirst: 5 * time.Second})
 	if err := f.end(); !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), "refused") {
 		t.Errorf("a client that cannot connect gives up and says why, got %v", err)
 	}
@@ -233,12 +245,19 @@ func TestGivesUp(t *testing.T) {
 	}
 }
 
-func TestSilenceIsALostConnection(t *testing.T) {
+func TestSilenceIsALostConnection(t *testing.T) { inFakeTime(t, testSilenceIsALostConnection) }
+
+func testSilenceIsALostConnection(t *testing.T) {
 	hold := make(chan struct{})
 	s := serve(t, func(c *fakeConn) { c.send(welcome("e", 0)); <-hold },
 		func(c *fakeConn) { c.send(welcome("e", 0)); c.gone() })
-	f := follow(t, Options{URLs: []string{s.url()}, Silence: 50 * time.Millisecond})
-	f.expect("welcome", "disconnected", "welcome")
+	f := follow(t, Options{URLs: []string{s.url()}, Silence: 8 * time.Second})
+	f.expect("welcome")
+	began := time.Now()
+	f.expect("disconnected", "welcome")
+	if after := time.Since(began); after < 7*time.Second || after > 8*time.Second+20*time.Millisecond {
+		t.Errorf("a connection counts as dead after Silence, or up to an eighth earlier, got %v", after)
+	}
 	close(hold)
 	f.stop()
 }
@@ -309,7 +328,9 @@ func TestPublishSurvivesALostConnection(t *testing.T) {
 	}
 }
 
-func TestPublishesKeepTheirOrder(t *testing.T) {
+func TestPublishesKeepTheirOrder(t *testing.T) { inFakeTime(t, testPublishesKeepTheirOrder) }
+
+func testPublishesKeepTheirOrder(t *testing.T) {
 	const n = 20
 	var got []string
 	s := serve(t,
@@ -381,7 +402,9 @@ func TestPublishRefusedForGood(t *testing.T) {
 	f.stop()
 }
 
-func TestWindowBoundsWhatIsUnderWay(t *testing.T) {
+func TestWindowBoundsWhatIsUnderWay(t *testing.T) { inFakeTime(t, testWindowBoundsWhatIsUnderWay) }
+
+func testWindowBoundsWhatIsUnderWay(t *testing.T) {
 	f := follow(t, Options{URLs: []string{"ws://127.0.0.1:1"}, Window: 2})
 	ctx, cancel := context.WithCancel(t.Context())
 	var calls []*Call
@@ -392,7 +415,7 @@ func TestWindowBoundsWhatIsUnderWay(t *testing.T) {
 		}
 		calls = append(calls, call)
 	}
-	short, cancelShort := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	short, cancelShort := context.WithTimeout(t.Context(), time.Second)
 	defer cancelShort()
 	if _, err := f.client.Start(short, json.RawMessage(`1`), ""); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a full window makes the next publish wait, got %v", err)

@@ -47,6 +47,8 @@ type RefusedError struct {
 	// Status is the HTTP status, Text the beginning of the body.
 	Status int
 	Text   string
+	// RetryAfter is how long the server asks to stay away; 0 when it says nothing of it.
+	RetryAfter time.Duration
 }
 
 func (e *RefusedError) Error() string {

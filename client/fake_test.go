@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"strings"
 	"sync"
@@ -25,7 +24,8 @@ const patience = 10 * time.Second
 // fakeServer plays one script per connection; a connection without a script is a failure of the test.
 type fakeServer struct {
 	t       *testing.T
-	http    *httptest.Server
+	pipe    *pipeListener
+	http    *http.Server
 	mu      sync.Mutex
 	scripts []func(*fakeConn)
 	queries []url.Values
@@ -43,15 +43,29 @@ type fakeConn struct {
 
 func serve(t *testing.T, scripts ...func(*fakeConn)) *fakeServer {
 	f := &fakeServer{t: t, scripts: scripts}
-	f.http = httptest.NewServer(http.HandlerFunc(f.accept))
-	t.Cleanup(func() {
-		f.running.Wait()
-		f.http.Close()
-	})
+	f.listen(http.HandlerFunc(f.accept))
+	t.Cleanup(f.running.Wait)
 	return f
 }
 
-func (f *fakeServer) url() string { return "ws" + strings.TrimPrefix(f.http.URL, "http") }
+// refuseAll is a server that answers every handshake by HTTP.
+func refuseAll(t *testing.T, answer http.HandlerFunc) *fakeServer {
+	f := &fakeServer{t: t}
+	f.listen(answer)
+	return f
+}
+
+func (f *fakeServer) listen(h http.Handler) {
+	f.pipe, f.http = listenPipe(), &http.Server{Handler: h, ReadHeaderTimeout: patience}
+	served := make(chan error, 1)
+	go func() { served <- f.http.Serve(f.pipe) }()
+	f.t.Cleanup(func() {
+		_ = f.http.Close()
+		<-served
+	})
+}
+
+func (f *fakeServer) url() string { return "ws://" + f.pipe.host }
 
 func (f *fakeServer) accept(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
@@ -153,6 +167,9 @@ func follow(t *testing.T, opt Options) *follower {
 	t.Helper()
 	if opt.Channel == "" {
 		opt.Channel = "room"
+	}
+	if opt.Dial == nil {
+		opt.Dial = dialPipe
 	}
 	opt.BackoffMin = orDefault(opt.BackoffMin, time.Millisecond)
 	opt.BackoffMax = orDefault(opt.BackoffMax, 20*time.Millisecond)

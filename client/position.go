@@ -13,14 +13,14 @@ type tracker struct {
 }
 
 // welcome takes the head of a channel that was joined. last says that messages before the head were asked for. It is
-// true when the journal's epoch changed although the server sent no reset: what was known is worth nothing then.
+// true when the journal's epoch changed although the server sent no reset: what was known is worth nothing then, and the stream goes
+// on after the head.
 func (t *tracker) welcome(w *proto.Welcome, last bool) (lost bool) {
 	if w.Live {
 		return false
 	}
 	if t.known && !t.at.Epoch.Matches(w.Epoch) {
-		t.known = false
-		t.at = proto.Position{Epoch: w.Epoch}
+		t.at = proto.Position{Epoch: w.Epoch, Offset: w.Offset}
 		return true
 	}
 	t.at.Epoch = w.Epoch

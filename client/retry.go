@@ -21,6 +21,9 @@ type backoff struct {
 // lasted is how long a connection must have been joined to count as one that works.
 const lasted = 5 * time.Second
 
+// maxRetryAfter bounds how long a client stays away because a server asks for it.
+const maxRetryAfter = 5 * time.Minute
+
 func (b *backoff) next(err error) time.Duration {
 	ceiling := b.most
 	if b.failures < 16 && b.least<<b.failures < b.most {
@@ -31,6 +34,10 @@ func (b *backoff) next(err error) time.Duration {
 	if closedWith(err, proto.CloseUnavailable) {
 		// The storage needs time, whichever node is asked.
 		pause += b.least
+	}
+	if refused, ok := errors.AsType[*RefusedError](err); ok && refused.RetryAfter > 0 {
+		told := min(refused.RetryAfter, maxRetryAfter)
+		pause = max(pause, told+time.Duration(rand.Int64N(int64(told)/4+1))) // not all clients at the same moment
 	}
 	return pause
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -68,13 +69,13 @@ func (c *Client) loop(ctx context.Context, handle func(Event)) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		renewed := c.refused(err)
-		if terminal(err) && !renewed {
+		renewed, ended := c.refused(err), c.tooLarge(err)
+		if terminal(err) && !renewed && !ended {
 			return err
 		}
 		if !joined.IsZero() {
 			lost, patience = time.Now(), c.opt.GiveUpLost
-			if closedWith(err, proto.CloseShutdown) || time.Since(joined) >= lasted {
+			if time.Since(joined) >= lasted {
 				pause.failures = 0
 			}
 		}
@@ -115,11 +116,8 @@ func (c *Client) session(ctx context.Context, attempt int, patience time.Duratio
 	if patience > 0 {
 		limit = min(limit, max(patience-time.Since(since), time.Second))
 	}
-	header, err := c.authorization(ctx)
-	if err != nil {
-		return time.Time{}, err
-	}
-	conn, err := c.dial(ctx, c.address(attempt), header, limit)
+	deadline := time.Now().Add(limit) // until the welcome
+	conn, err := c.dial(ctx, c.address(attempt), deadline)
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -130,7 +128,7 @@ func (c *Client) session(ctx context.Context, attempt int, patience time.Duratio
 	})
 	living, end := context.WithCancel(ctx)
 	s := session{Client: c, conn: conn, handle: handle, ctx: living}
-	_ = conn.SetReadDeadline(time.Now().Add(limit)) // until the welcome
+	_ = conn.SetReadDeadline(deadline)
 	err = s.read()
 	stop()
 	end()
@@ -142,20 +140,30 @@ func (c *Client) session(ctx context.Context, attempt int, patience time.Duratio
 	return s.joined, err
 }
 
-func (c *Client) dial(ctx context.Context, address string, header http.Header, limit time.Duration) (*websocket.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, limit)
+// dial shows the token, for which it may have to ask, and opens a connection.
+func (c *Client) dial(ctx context.Context, address string, deadline time.Time) (*websocket.Conn, error) {
+	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
+	header, err := c.authorization(ctx)
+	if err != nil {
+		return nil, err
+	}
 	conn, resp, err := c.dialer.DialContext(ctx, address, header)
 	if errors.Is(err, websocket.ErrBadHandshake) && resp != nil {
 		defer resp.Body.Close()
-		return nil, refusal(resp.StatusCode, resp.Body)
+		return nil, refusal(resp)
 	}
 	return conn, err
 }
 
-func refusal(status int, body io.Reader) *RefusedError {
-	text, _ := io.ReadAll(io.LimitReader(body, 300)) // gorilla/websocket keeps at most 1 KiB of it
-	return &RefusedError{Status: status, Text: strings.Join(strings.Fields(strings.ToValidUTF8(string(text), "")), " ")}
+func refusal(resp *http.Response) *RefusedError {
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, 300)) // gorilla/websocket keeps at most 1 KiB of it
+	r := &RefusedError{Status: resp.StatusCode, Text: strings.Join(strings.Fields(strings.ToValidUTF8(string(text), "")), " ")}
+	// A date, the other form, would be judged by a clock that need not be right.
+	if seconds, err := strconv.ParseUint(resp.Header.Get("Retry-After"), 10, 31); err == nil {
+		r.RetryAfter = time.Duration(seconds) * time.Second
+	}
+	return r
 }
 
 // session is the reading side of one connection; it belongs to the goroutine of Run.
@@ -308,7 +316,7 @@ func (s *session) welcome(w *proto.Welcome) {
 	s.stats.connects.Add(1)
 	s.mu.Lock()
 	lost := s.position.welcome(w, s.opt.Last > 0)
-	s.attach(s.conn)
+	s.attach(s.conn, w.MaxPayload)
 	s.mu.Unlock()
 	s.keepToken(w.Expires)
 	if lost {

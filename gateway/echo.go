@@ -97,11 +97,7 @@ func (g *Gateway) echoes(r *http.Request) bool { return g.Echo && r.URL.EscapedP
 func (g *Gateway) openEcho(socket engine.Socket, a admission) engine.Handler {
 	e := &echo{Socket: socket, gateway: g, addr: a.addr, asm: g.assembler(a), deflated: a.extensions != ""}
 	e.heard.Store(time.Now().UnixNano())
-	limit := g.MaxMessage
-	if limit <= 0 {
-		limit = ws.DefaultMaxMessage
-	}
-	e.out = fanout.NewOutlet(g.Writers, e, echoWindow+limit+2*ws.MaxHeader+ws.MaxControl)
+	e.out = fanout.NewOutlet(g.Writers, e, echoWindow+g.maxMessage()+2*ws.MaxHeader+ws.MaxControl)
 	e.send(a.appendResponse(nil)) // before anyone else finds it
 	g.guests.add(e)
 	g.mu.Lock()

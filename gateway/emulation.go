@@ -129,13 +129,7 @@ func (g *Gateway) serveEmulation(w http.ResponseWriter, r *http.Request) {
 }
 
 // maxCommands is how many bytes of commands a request may hold: as many as a message of a WebSocket.
-func (g *Gateway) maxCommands() int {
-	most := g.MaxMessage
-	if most <= 0 {
-		most = ws.DefaultMaxMessage
-	}
-	return min(most, maxForwarded)
-}
+func (g *Gateway) maxCommands() int { return min(g.maxMessage(), maxForwarded) }
 
 // readEmulation reads a request. JSON commands are a string in JSON: they may take twice as many bytes there.
 func (g *Gateway) readEmulation(w http.ResponseWriter, r *http.Request) (*protocol.EmulationRequest, error) {

@@ -130,7 +130,11 @@ func New(o Options) *Gateway {
 	}
 	g := &Gateway{
 		Options: o, rules: [2]ws.Rules{{MaxMessage: o.MaxMessage}, {MaxMessage: o.MaxMessage, Deflate: true}},
-		server: session.Server{Node: o.Node, Backend: o.Backend, Compression: o.Compression, Policy: o.Policy, Tokens: o.Tokens, Limits: o.Limits}, began: time.Now(),
+		server: session.Server{
+			Node: o.Node, Backend: o.Backend, Compression: o.Compression, Policy: o.Policy, Tokens: o.Tokens, Limits: o.Limits,
+			MaxPayload: o.maxMessage(),
+		},
+		began:   time.Now(),
 		named:   slices.DeleteFunc(slices.Clone(o.Origins), func(origin string) bool { return origin == "*" }),
 		perAddr: map[netip.Addr]int{}, users: map[string]*personal{}, empty: make(chan struct{}),
 	}
@@ -157,6 +161,14 @@ func (g *Gateway) Listen(l net.Listener, handshake time.Duration, portable bool)
 	g.engine.Close()
 	g.engine = e
 	return rest, nil
+}
+
+// maxMessage is the largest message of a client in bytes.
+func (o *Options) maxMessage() int {
+	if o.MaxMessage <= 0 {
+		return ws.DefaultMaxMessage
+	}
+	return o.MaxMessage
 }
 
 func or(d, otherwise time.Duration) time.Duration {

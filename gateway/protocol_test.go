@@ -176,7 +176,7 @@ func TestFramesSentTogetherWithTheHandshake(t *testing.T) {
 	open()
 	js.answer()
 	raw.answer()
-	if got := js.text(); !strings.HasPrefix(got, `{"welcome"`) || !strings.Contains(got, `"offset":0}`) {
+	if got := js.text(); !strings.HasPrefix(got, `{"welcome"`) || !strings.Contains(got, `"offset":0,`) {
 		t.Errorf("the welcome comes first, from before the first message, not %s", got)
 	}
 	var seen [3]bool
@@ -299,6 +299,37 @@ func TestFragmentsWithPingsBetween(t *testing.T) {
 	if got := c.text(); got != "弹幕!" {
 		t.Errorf("fragments make one message, not %q", got)
 	}
+}
+
+func TestTheWelcomeTellsTheLimit(t *testing.T) {
+	for limit, want := range map[int]string{0: `"max_payload":65536}}`, 1000: `"max_payload":1000}}`} {
+		w := start(t, Options{MaxMessage: limit})
+		for _, channel := range []string{"room", "live:room"} {
+			c := w.dial("/ws/" + channel)
+			if got := c.line(); !strings.HasPrefix(got, `{"welcome":{`) || !strings.HasSuffix(got, want) {
+				t.Errorf("the welcome to %s tells the limit, %s, not %s", channel, want, got)
+			}
+		}
+	}
+}
+
+// A client that sends more than fits into the buffers of the network must hear the code too, not that its connection broke.
+func TestAMessageFarBeyondTheLimitIsToldWhy(t *testing.T) {
+	w := start(t, Options{MaxMessage: 1000})
+	c := w.dial("/ws/room")
+	sent := make(chan struct{})
+	go func() {
+		defer close(sent)
+		_ = c.WriteMessage(websocket.TextMessage, make([]byte, 8<<20)) // fails once the server has closed
+	}()
+	if got := c.line(); !strings.HasPrefix(got, `{"welcome"`) {
+		t.Fatal(got)
+	}
+	if e := c.closed(); e.Code != websocket.CloseMessageTooBig {
+		t.Errorf("a message far beyond the limit closes with 1009, not %v", e)
+	}
+	c.Close()
+	<-sent
 }
 
 func TestMessagesUpToTheLimit(t *testing.T) {

@@ -24,6 +24,9 @@ type Welcome struct {
 	// have shown a new token; 0 for never.
 	User    string `json:"user"`
 	Expires int64  `json:"expires"`
+	// MaxPayload is the largest WebSocket message that the client may send, in bytes; 0 when it is not told: the client sends
+	// nothing, or the server is an older one.
+	MaxPayload int `json:"max_payload"`
 }
 
 // Refreshed says that a new token was taken.
@@ -127,6 +130,10 @@ func AppendWelcome(dst []byte, w Welcome) []byte {
 		dst = AppendJSONString(dst, w.User)
 	}
 	dst = appendExpires(dst, w.Expires)
+	if w.MaxPayload > 0 {
+		dst = append(dst, `,"max_payload":`...)
+		dst = strconv.AppendInt(dst, int64(w.MaxPayload), 10)
+	}
 	return append(dst, `}}`...)
 }
 

@@ -54,6 +54,10 @@ var replies = []struct {
 		Reply{Welcome: &Welcome{Node: "a", Client: "c1", Channel: "room", Epoch: "e", Offset: 42, User: "ann", Expires: 1700000000}},
 	},
 	{
+		`{"welcome":{"node":"a","client":"c1","channel":"room","epoch":"e","offset":42,"max_payload":65536}}`,
+		Reply{Welcome: &Welcome{Node: "a", Client: "c1", Channel: "room", Epoch: "e", Offset: 42, MaxPayload: 65536}},
+	},
+	{
 		`{"message":{"offset":43,"time":5,"user":"ann","info":{"name":"Ann"},"chan_info":7,"tags":{"a":"1","b":"\n"},"data":1}}`,
 		Reply{Message: &Message{Offset: 43, Time: 5, User: "ann", Data: []byte(`1`), Attributes: []byte(`{"info":{"name":"Ann"},"chan_info":7,"tags":{"a":"1","b":"\n"}}`)}},
 	},

@@ -24,7 +24,7 @@ func followAs(t *testing.T, id *auth.Identity, query string) (*Events, *client) 
 	writers := fanout.NewWriters(1)
 	t.Cleanup(writers.Close)
 	c := &client{t: t, backend: &backend{}, socket: &socket{}}
-	c.server = &Server{Node: "a", Backend: c.backend}
+	c.server = &Server{Node: "a", Backend: c.backend, MaxPayload: 1000} // which no stream tells: nothing is sent on it
 	c.out = fanout.NewOutlet(writers, c.socket, 0)
 	e := &Events{}
 	e.Init(Options{Connection: c, Client: "c1", Identity: id, Channel: "room"})

@@ -70,6 +70,8 @@ type Server struct {
 	Tokens auth.Tokens
 	// Limits says what is too much. Nil limits nothing.
 	Limits *limit.Limiter
+	// MaxPayload is the largest message of a client in bytes, which the welcome of a JSON session tells; 0 when it does not.
+	MaxPayload int
 }
 
 // Connection is what a session asks of the connection that it belongs to. Its methods must not block.
@@ -247,6 +249,7 @@ func (s *Session) welcome(j channel.Joined) (frames []byte) {
 	}
 	w := proto.Welcome{
 		Node: s.conn.Server().Node, Client: s.id(), Channel: s.channel.Value(), Epoch: j.Epoch, Offset: j.Offset, Live: j.Live,
+		MaxPayload: s.conn.Server().MaxPayload,
 	}
 	if id, expires := s.identity(); id != nil {
 		w.User, w.Expires = id.User, unix(expires)

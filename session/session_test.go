@@ -56,6 +56,12 @@ func TestEachCommandAndItsAnswer(t *testing.T) {
 	c.expect(`{"pong":{"id":"1"}}`, `{"pong":{"id":"2"}}`)
 }
 
+func TestTheWelcomeTellsTheLargestMessage(t *testing.T) {
+	c := open(t, JSON, "")
+	c.server.MaxPayload = 1000
+	c.join().expect(`{"welcome":{"node":"a","client":"c1","channel":"room","epoch":"e","offset":7,"max_payload":1000}}`)
+}
+
 // A live channel has no offsets: the welcome and the acknowledgement say so instead.
 func TestALiveChannelHasNoOffsets(t *testing.T) {
 	c := open(t, JSON, "since=5&epoch=x")

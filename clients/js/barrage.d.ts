@@ -31,6 +31,7 @@ export function newId(): string;
  * @property {boolean} [live] the channel stores nothing: no offsets, no history
  * @property {string} [user] who the token says you are
  * @property {number} [expires] when the token ends, in Unix seconds
+ * @property {number} [max_payload] the largest message the server takes, in bytes; an older one does not tell
  *
  * @typedef {object} Reset
  * @property {string} [epoch]
@@ -103,7 +104,8 @@ export function newId(): string;
  */
 /**
  * Why a call failed. `code` is a number of the server's table of errors, or one of these: `full` (too many publishes
- * wait), `busy` (too many questions at once, or the id is on its way), `timeout`, `ended`, `closed`, `token`.
+ * wait), `busy` (too many questions at once, or the id is on its way), `too_large` (for the server; nothing was stored),
+ * `timeout`, `ended`, `closed`, `token`.
  */
 export class BarrageError extends Error {
     /**
@@ -119,6 +121,7 @@ export class BarrageError extends Error {
  * @typedef {object} Call
  * @property {string} kind
  * @property {string} line what is sent
+ * @property {number} size of that, in bytes
  * @property {boolean} sent on the current connection
  * @property {number} refusals
  * @property {any} timer
@@ -160,7 +163,8 @@ export class Barrage {
     wake(): void;
     /**
      * Publishes any JSON value, once, however often the connection is lost meanwhile. Resolves to the message's offset when
-     * it is stored (0 in a live channel), and fails with a BarrageError: at once when too many wait, or with the server's refusal.
+     * it is stored (0 in a live channel), and fails with a BarrageError: at once when too many wait, unsent when it is too large for
+     * the server, or with the server's refusal.
      * @param {any} data
      * @param {{id?: string}} [options] id: an idempotency key of your own, at most 128 bytes
      * @returns {Promise<number>}
@@ -256,6 +260,10 @@ export type Welcome = {
      * when the token ends, in Unix seconds
      */
     expires?: number | undefined;
+    /**
+     * the largest message the server takes, in bytes; an older one does not tell
+     */
+    max_payload?: number | undefined;
 };
 export type Reset = {
     epoch?: string | undefined;
@@ -431,6 +439,10 @@ export type Call = {
      * what is sent
      */
     line: string;
+    /**
+     * of that, in bytes
+     */
+    size: number;
     /**
      * on the current connection
      */

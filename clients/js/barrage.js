@@ -22,7 +22,9 @@ const MAX_READS = 6; // and 8 requests for history
 const ASK_EVERY = 3; // a new token after so many connections in a row that failed
 const MAX_ATTEMPTS = 6; // of a publish that the server keeps refusing for the moment
 
-const CLOSED_FOR_GOOD = [1002, 1003, 1007, 1009];
+const CLOSED_FOR_GOOD = [1002, 1003, 1007, 1009]; // 1009 unless a call that was too large explains it
+const TOO_LARGE = 1009;
+const SHUTDOWN = 3001;
 const EXPIRED = 3005;
 const BAD_TOKEN = 3500;
 
@@ -46,6 +48,7 @@ const BAD_TOKEN = 3500;
  * @property {boolean} [live] the channel stores nothing: no offsets, no history
  * @property {string} [user] who the token says you are
  * @property {number} [expires] when the token ends, in Unix seconds
+ * @property {number} [max_payload] the largest message the server takes, in bytes; an older one does not tell
  *
  * @typedef {object} Reset
  * @property {string} [epoch]
@@ -119,7 +122,8 @@ const BAD_TOKEN = 3500;
 
 /**
  * Why a call failed. `code` is a number of the server's table of errors, or one of these: `full` (too many publishes
- * wait), `busy` (too many questions at once, or the id is on its way), `timeout`, `ended`, `closed`, `token`.
+ * wait), `busy` (too many questions at once, or the id is on its way), `too_large` (for the server; nothing was stored),
+ * `timeout`, `ended`, `closed`, `token`.
  */
 export class BarrageError extends Error {
   /**
@@ -162,6 +166,7 @@ export function newId() {
  * @typedef {object} Call
  * @property {string} kind
  * @property {string} line what is sent
+ * @property {number} size of that, in bytes
  * @property {boolean} sent on the current connection
  * @property {number} refusals
  * @property {any} timer
@@ -187,7 +192,10 @@ export class Barrage {
   /** @type {Map<string, any>} */ #timers = new Map(); // of this life, by name; a name has at most one timer
   /** @type {Map<string, Call>} */ #calls = new Map(); // what has no answer yet, by id, in order
   #window = WINDOW;
+  #most = 0; // the largest message that this connection's server takes, in bytes; 0 when it did not tell
   #rest = 0; // until when nothing is sent on this connection, after a refusal
+  #told = 0; // until when nothing is sent on any, because a server said so
+  #asked = -1; // #frames at the last ping
   #token = ''; // the last one of the function
   #expires = 0; // when it ends, by this clock; 0 when that is not known
   #reused = false; // the token of this connection served an earlier one
@@ -277,7 +285,8 @@ export class Barrage {
 
   /**
    * Publishes any JSON value, once, however often the connection is lost meanwhile. Resolves to the message's offset when
-   * it is stored (0 in a live channel), and fails with a BarrageError: at once when too many wait, or with the server's refusal.
+   * it is stored (0 in a live channel), and fails with a BarrageError: at once when too many wait, unsent when it is too large for
+   * the server, or with the server's refusal.
    * @param {any} data
    * @param {{id?: string}} [options] id: an idempotency key of your own, at most 128 bytes
    * @returns {Promise<number>}
@@ -307,7 +316,7 @@ export class Barrage {
       yield page;
       const { messages } = page;
       if (!page.more || !messages.length) return;
-      next = 'since' in range ? { ...range, since: messages[messages.length - 1].offset } : { ...range, before: messages[0].offset };
+      next = range.since !== undefined ? { ...range, since: messages[messages.length - 1].offset } : { ...range, before: messages[0].offset };
     }
   }
 
@@ -488,17 +497,29 @@ export class Barrage {
     // A page is not told why a handshake failed. Not at each one: a node's end must not become a storm of questions.
     const doubt = this.#phase !== 'live' && this.#attempt % ASK_EVERY === ASK_EVERY - 1;
     if (doubt || code === EXPIRED || code === BAD_TOKEN) this.#token = '';
-    if (!mayReconnect(code) && !(code === BAD_TOKEN && renewable && this.#reused)) {
+    // A token that is no function is the same the next time.
+    const forGood = code === EXPIRED ? !renewable && this.#options.token : !mayReconnect(code);
+    if (forGood && !(code === BAD_TOKEN && renewable && this.#reused) && !(code === TOO_LARGE && this.#blame())) {
       this.#end('ended', { code, reason }, reason || `the server closed with ${code}`);
       return;
     }
     this.#detach();
     let delay = backoff(this.#attempt, () => this.#random());
-    if (code === 3001) delay = Math.round(this.#random() * SHUTDOWN_SPREAD);
+    // At once, but a cluster that only ever shuts down is no reason for a storm.
+    if (code === SHUTDOWN && !this.#attempt) delay = Math.round(this.#random() * SHUTDOWN_SPREAD);
     if (code === 3013) delay += UNAVAILABLE_PAUSE;
     this.#attempt++;
     this.#after('reconnect', delay, () => this.connect());
     this.#state('waiting', { at: this.#now() + delay, code, reason });
+  }
+
+  // blame fails the call for which the server closed with 1009, if there is one: of those that it did not answer one was too
+  // large, and so is the largest.
+  #blame() {
+    const sent = [...this.#calls].filter(([, call]) => call.sent);
+    const [largest] = sent.sort(([, a], [, b]) => b.size - a.size);
+    if (largest) this.#settle(largest[0])?.reject(tooLarge(largest[1]));
+    return largest;
   }
 
   #hear() {
@@ -516,6 +537,8 @@ export class Barrage {
   /** @param {number} limit */
   #probe(limit) {
     const frames = this.#frames;
+    if (this.#asked === frames) return; // nothing came since: a page that is looked at again and again must not put it off
+    this.#asked = frames;
     this.#send('{"ping":{}}');
     this.#after('watch', limit, () => {
       if (this.#frames > frames) this.#watch();
@@ -575,7 +598,7 @@ export class Barrage {
       if (this.#calls.has(id)) throw new BarrageError('busy', 'this id is on its way');
       const line = JSON.stringify({ [kind]: { ...args, id } });
       /** @type {Call} */
-      const call = { kind, line, sent: false, refusals: 0, timer: 0, resolve, reject };
+      const call = { kind, line, size: new TextEncoder().encode(line).length, sent: false, refusals: 0, timer: 0, resolve, reject };
       this.#calls.set(id, call);
       if (kind !== 'publish') {
         call.timer = this.#later(() => this.#settle(id)?.reject(new BarrageError('timeout', 'no answer in time', true)), ANSWER_TIMEOUT);
@@ -595,7 +618,11 @@ export class Barrage {
 
   // flush sends what waits, in order, as far as the window goes. After a refusal it rests for a while.
   #flush() {
-    if (this.#phase !== 'live' || this.#timers.has('hold')) return;
+    if (this.#phase !== 'live') return;
+    if (this.#most) {
+      for (const [id, call] of this.#calls) if (call.size > this.#most) this.#settle(id)?.reject(tooLarge(call, this.#most));
+    }
+    if (this.#timers.has('hold')) return;
     const calls = [...this.#calls.values()];
     let free = this.#window - calls.filter((call) => call.sent).length;
     for (const call of calls) {
@@ -705,7 +732,9 @@ export class Barrage {
     this.#epoch = epoch;
     if (!live && this.#offset === null && (!this.#options.last || offset === 0)) this.#offset = offset;
     this.#window = WINDOW;
+    this.#most = welcome.max_payload ?? 0;
     this.#rest = 0;
+    this.#pause(this.#told - this.#elapsed());
     this.#after('stable', STABLE_AFTER, () => {
       this.#attempt = 0;
     });
@@ -723,6 +752,16 @@ export class Barrage {
     this.#emit('reset', reset);
   }
 
+  // pause sends nothing for so long, and then one call, to see how it is. Of several pauses the longest counts.
+  /** @param {number} ms */
+  #pause(ms) {
+    if (ms <= 0) return;
+    const now = this.#elapsed();
+    this.#window = 1;
+    this.#rest = Math.max(this.#rest, now + ms);
+    this.#after('hold', this.#rest - now, () => this.#flush());
+  }
+
   /** @param {{id: string, code: number, message: string, retry?: boolean, retry_after?: number}} error */
   #refused({ id, code, message, retry = false, retry_after: after }) {
     const call = this.#calls.get(id);
@@ -730,13 +769,11 @@ export class Barrage {
     if (!call) {
       this.#emit('error', failed);
     } else if (retry && (after !== undefined || ++call.refusals < MAX_ATTEMPTS)) {
-      // Everything waits, so that what was refused keeps its place; then one goes first, to see how it is.
+      // Everything waits, so that what was refused keeps its place.
       call.sent = false;
-      this.#window = 1;
       const pause = after !== undefined ? after * (1 + this.#random() / 4) : MIN_DELAY + backoff(call.refusals - 1, () => this.#random());
-      const now = this.#elapsed();
-      this.#rest = Math.max(this.#rest, now + pause);
-      this.#after('hold', this.#rest - now, () => this.#flush());
+      this.#pause(pause);
+      if (after !== undefined) this.#told = this.#rest;
     } else {
       this.#settle(id)?.reject(failed);
       this.#flush();
@@ -747,6 +784,11 @@ export class Barrage {
 /** @param {any} error */
 function tokenError(error) {
   return error instanceof BarrageError ? error : new BarrageError('token', `no token: ${error?.message ?? error}`, true);
+}
+
+/** @param {Call} call @param {number} [limit] which is not known when the server only closed */
+function tooLarge({ size }, limit) {
+  return new BarrageError('too_large', `${size} bytes are too many for the server${limit ? `, which takes ${limit}` : ''}`);
 }
 
 /** @param {string} text @returns {any} */

@@ -16,7 +16,7 @@ import (
 )
 
 // most is how large the client may be as it reaches a browser: minified and compressed by gzip, in bytes.
-const most = 5 << 10
+const most = 5_000
 
 // tool runs a program of node_modules and returns what it writes.
 func tool(t *testing.T, name string, args ...string) string {

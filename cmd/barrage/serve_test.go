@@ -204,7 +204,7 @@ func TestServeHasLiveChannels(t *testing.T) {
 	t.Parallel()
 	s := serve(t, "--journal", "memory:", "--namespaces", "live:class=live,merge=50ms")
 	raw, ws := s.dial("/raw/live:room?since=0"), s.dial("/ws/live:room?last=5")
-	if got := read(t, ws); !strings.Contains(got, `"channel":"live:room","live":true}`) {
+	if got := read(t, ws); !strings.Contains(got, `"channel":"live:room","live":true,`) {
 		t.Errorf("the welcome of a live channel says that it is live, not %s", got)
 	}
 	if err := ws.WriteMessage(websocket.TextMessage, []byte(`{"publish":{"data":"hello","id":"k"}}`)); err != nil {

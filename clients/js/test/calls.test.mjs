@@ -185,3 +185,106 @@ test('an error that belongs to no call is told', () => {
   w.socket.say({ error: { code: 107, message: 'cannot be read', retry: false } });
   assert.deepEqual(w.told, [['error', 107]]);
 });
+
+// sizeOf is how many bytes a publish has on the wire.
+const sizeOf = (data, id) => Buffer.byteLength(JSON.stringify({ publish: { data, id } }));
+
+test('what is too large for the server fails alone, unsent, and says size and limit', async () => {
+  const w = world();
+  w.client.connect();
+  w.publish('early', '房'.repeat(100));
+  w.publish('small', 'x');
+  const limit = sizeOf('房'.repeat(10), 'k');
+  w.socket.welcome(0, 'e', { max_payload: limit });
+  w.publish('k', '房'.repeat(10));
+  await assert.rejects(w.client.publish('房'.repeat(10) + 'x', { id: 'k2' }), (error) => {
+    assert.equal(error.code, 'too_large');
+    assert.equal(error.retry, false);
+    assert.match(error.message, new RegExp(`\\b${sizeOf('房'.repeat(10) + 'x', 'k2')} bytes.*\\b${limit}\\b`));
+    return true;
+  });
+  assert.deepEqual(w.socket.asked('publish').map((p) => p.id), ['small', 'k'], 'the limit itself is not too large');
+  w.socket.say({ ack: { id: 'small', offset: 1 } }, { ack: { id: 'k', offset: 2 } });
+  await settled();
+  assert.deepEqual(w.told, [['refused', 'early', 'too_large'], ['ack', 'small', 1], ['ack', 'k', 2]]);
+  assert.equal(w.sockets.length, 1);
+});
+
+test('what is too large fails also while the server wants a pause, and each connection has its own limit', async () => {
+  const w = opened();
+  w.publish('k', 'x');
+  w.socket.say({ error: { code: 111, message: 'slow', id: 'k', retry: true, retry_after: 60_000 } });
+  w.publish('large', 'x'.repeat(1000));
+  w.socket.die();
+  w.pass(1_000);
+  w.socket.welcome(10, 'e', { max_payload: 100 });
+  await assert.rejects(w.client.publish('x'.repeat(1000)), { code: 'too_large' });
+  assert.deepEqual(w.told, [['refused', 'large', 'too_large']]);
+  w.socket.die();
+  w.pass(2_000);
+  w.socket.welcome(10);
+  w.publish('large', 'x'.repeat(1000));
+  for (let i = 0; i < 8; i++, w.socket.say({ pong: {} })) w.pass(10_000);
+  w.socket.say({ ack: { id: 'k', offset: 11 } });
+  assert.deepEqual(w.socket.asked('publish').map((p) => p.id), ['k', 'large'], 'a server that tells no limit is asked');
+});
+
+test('a pause that the server asked for outlives the connection; then one goes first', () => {
+  const w = opened();
+  w.publish('a', 'a');
+  w.publish('b', 'b');
+  w.socket.say({ error: { code: 111, message: 'slow', id: 'a', retry: true, retry_after: 20_000 } });
+  w.pass(1_000);
+  w.socket.die();
+  w.pass(1_000);
+  w.socket.welcome(10);
+  w.pass(10_000);
+  w.socket.say({ pong: {} });
+  w.pass(7_999);
+  assert.deepEqual(w.socket.sent, [], 'what limits the user limits them on every connection');
+  w.pass(5_000);
+  assert.deepEqual(w.socket.asked('publish').map((p) => p.id), ['a']);
+  w.socket.say({ ack: { id: 'a', offset: 11 } }, { ack: { id: 'a', offset: 11 } });
+  assert.deepEqual(w.socket.asked('publish').map((p) => p.id), ['a', 'b']);
+});
+
+test('an answer that comes twice, or to nobody, changes nothing', async () => {
+  const w = opened();
+  w.publish('a', 'a');
+  const twice = { ack: { id: 'a', offset: 11 } };
+  w.socket.say(twice, twice, { ack: { offset: 12 } }, { error: { code: 106, message: 'late', id: 'a', retry: false } });
+  await settled();
+  assert.deepEqual(w.told, [['error', 106], ['ack', 'a', 11]]);
+  for (let i = 0; i < 33; i++) w.publish(`k${i}`, i);
+  assert.equal(w.socket.asked('publish').length, 33, 'the window is not larger for it');
+});
+
+test('when a server only closes with 1009, the largest publish without an answer fails, and the others go on', async () => {
+  const w = opened();
+  w.publish('answered', 'x'.repeat(500));
+  w.socket.say({ ack: { id: 'answered', offset: 11 } });
+  w.publish('small', 'x');
+  w.publish('large', 'x'.repeat(200));
+  w.publish('other', 'y');
+  w.socket.die(1009, 'too big');
+  assert.equal(w.client.phase, 'waiting');
+  w.pass(1_000);
+  w.socket.welcome(11);
+  assert.deepEqual(w.socket.asked('publish').map((p) => p.id), ['small', 'other']);
+  w.socket.say({ ack: { id: 'small', offset: 12 } }, { ack: { id: 'other', offset: 13 } });
+  await settled();
+  assert.deepEqual(w.told, [['ack', 'answered', 11], ['refused', 'large', 'too_large'], ['ack', 'small', 12], ['ack', 'other', 13]]);
+  w.socket.die(1009);
+  assert.equal(w.client.phase, 'ended', 'with nothing to blame coming back would end the same way');
+});
+
+test('pages without a beginning go back from the end, however that is said', async () => {
+  const w = opened();
+  const pages = w.client.pages({ since: undefined, limit: 1 });
+  const first = pages.next();
+  w.socket.say({ history: { id: w.socket.asked('history')[0].id, epoch: 'e', offset: 7, messages: [message(7).message], more: true } });
+  await first;
+  pages.next().catch(() => {});
+  await settled();
+  assert.equal(w.socket.asked('history')[1].before, 7);
+});

@@ -127,3 +127,52 @@ test('what a socket did not take is sent with the next chance', async () => {
   await settled();
   assert.deepEqual(w.told, [['ack', 'a', 11], ['ack', 'b', 12]]);
 });
+
+test('close at any point settles what waits, leaves no timer and opens nothing later', async () => {
+  const expires = (w) => Math.round(w.now / 1000) + 100;
+  for (const [point, tokens, get] of [
+    ['before connect', 0, () => {}],
+    ['the first token is asked for', 1, (w) => w.client.connect()],
+    ['the socket is opening', 1, (w) => (w.client.connect(), w.grant('t1'))],
+    ['joined', 1, async (w) => (w.client.connect(), await w.grant('t1'), w.socket.welcome(0))],
+    ['refused for a time', 1, async (w) => {
+      w.client.connect();
+      await w.grant('t1');
+      w.socket.welcome(0);
+      w.socket.say({ error: { code: 111, message: 'slow', id: 'k', retry: true, retry_after: 5_000 } });
+    }],
+    ['a token is renewed', 2, async (w) => (w.client.connect(), await w.grant('t1'), w.socket.welcome(0, 'e', { expires: expires(w) }), w.stay(90))],
+    ['a renewed token is shown', 2, async (w) => {
+      w.client.connect();
+      await w.grant('t1');
+      w.socket.welcome(0, 'e', { expires: expires(w) });
+      w.stay(90);
+      await w.grant('t2');
+      assert.equal(w.socket.asked('refresh').length, 1);
+    }],
+    ['waiting', 1, async (w) => (w.client.connect(), await w.grant('t1'), w.socket.die())],
+    ['after the server had ended it', 1, async (w) => (w.client.connect(), await w.grant('t1'), w.socket.die(4500))],
+  ]) {
+    const grants = [];
+    const w = world({ token: () => new Promise((give, fail) => grants.push({ give, fail })) });
+    w.grant = (token) => (grants.at(-1).give(token), settled());
+    w.stay = (seconds) => {
+      for (; seconds > 0; seconds--, w.socket.say({ pong: {} })) w.pass(1_000);
+    };
+    const pages = w.client.pages();
+    const waiting = [w.publish('k', 1), pages.next().catch(() => 'page'), w.client.info().catch(() => 'info')];
+    await get(w);
+    assert.equal(grants.length, tokens, point);
+    const sockets = w.sockets.length;
+    w.client.close();
+    await Promise.all(waiting);
+    if (grants.length) grants.at(-1)[tokens === 1 ? 'give' : 'fail'](new Error('late')); // whatever comes late
+    await settled();
+    w.sockets.at(-1)?.welcome(1);
+    w.sockets.at(-1)?.die();
+    w.pass(600_000);
+    assert.deepEqual(w.timers, [], `${point}: no timer is left`);
+    assert.equal(w.sockets.length, sockets, `${point}: nothing is opened`);
+    assert.equal(w.client.phase, 'closed', point);
+  }
+});

@@ -82,8 +82,10 @@ test('a socket that was left is not heard any more', () => {
   assert.equal(w.client.phase, 'connecting');
 });
 
+test('1009 invites nobody back', () => assert.equal(mayReconnect(1009), false));
+
 test('close codes that forbid it end the client until it is told to connect again', async () => {
-  for (const code of [1002, 1003, 1007, 1009, 3500, 3501, 3999, 4500, 4999]) {
+  for (const code of [1002, 1003, 1007, 3500, 3501, 3999, 4500, 4999]) {
     assert.equal(mayReconnect(code), false, `${code} does not reconnect`);
     const w = opened();
     w.publish('k', 1);
@@ -133,6 +135,18 @@ test('a node that shuts down is left at once; storage that is away gets a pause'
   assert.equal(w.sockets.length, 2);
   w.pass(20_000);
   assert.equal(w.sockets.length > 2, true);
+});
+
+test('nodes that only ever shut down are no reason for a storm', () => {
+  const w = opened({ random: () => 1 });
+  const pauses = [];
+  for (let i = 0; i < 5; i++) {
+    w.socket.die(3001);
+    pauses.push(w.due());
+    w.pass(pauses.at(-1));
+    w.socket.welcome(10);
+  }
+  assert.deepEqual(pauses, [300, 1000, 2000, 4000, 8000]);
 });
 
 test('the pause has full jitter under a ceiling that doubles from 0.5 s to 15 s', () => {
@@ -231,6 +245,19 @@ test('waking reconnects at once, or asks a connection that was silent for a whil
   assert.equal(w.client.phase, 'waiting');
   w.client.wake();
   assert.equal(w.sockets.length, 2);
+});
+
+test('a page that is looked at again and again does not put off that a dead connection is noticed', () => {
+  const w = opened({ random: () => 1 });
+  w.pass(20_000);
+  for (let i = 0; i < 4; i++, w.pass(1_000)) w.client.wake();
+  assert.equal(w.client.phase, 'waiting', 'no answer for 4 s');
+  assert.deepEqual(w.socket.sent, [{ ping: {} }], 'it was asked once');
+  w.pass(500);
+  w.socket.welcome(10);
+  w.pass(20_000);
+  w.client.wake();
+  assert.deepEqual(w.socket.sent, [{ ping: {} }], 'the next connection is asked anew');
 });
 
 // onPage calls f with the page that a browser would have: its window, its document, and how many listeners both have.

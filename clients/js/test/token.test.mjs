@@ -141,7 +141,7 @@ test('a token that was renewed on a connection that ended meanwhile outlives the
   await settled();
   w.now += 60_000;
   w.socket.die(3001);
-  w.pass(300);
+  w.pass(w.due());
   await settled();
   assert.deepEqual(shown(w).map((s) => s.slice(-2)), ['t1', 't1', 't2']);
   assert.equal(token.asked, 2);
@@ -155,7 +155,7 @@ test('a clock that takes a good token for expired does not ask for another at ea
     await settled();
     w.socket.welcome(0, 'e', { expires: seconds(w, -3600) });
     w.socket.die(3001);
-    w.pass(300);
+    w.pass(w.due());
   }
   await settled();
   assert.equal(token.asked, 1);
@@ -205,4 +205,14 @@ test('a token that comes too late, for a connection that was given up, opens not
   give('t');
   await settled();
   assert.equal(w.sockets.length, 0);
+});
+
+test('a token that has expired and cannot be replaced ends it', () => {
+  const w = world({ token: 'a.b.c' });
+  w.client.connect();
+  w.socket.welcome(0);
+  w.socket.die(3005, 'expired');
+  w.pass(120_000);
+  assert.equal(w.client.phase, 'ended');
+  assert.equal(w.sockets.length, 1, 'the same token is not shown for ever');
 });

@@ -1,0 +1,160 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"testing"
+	"time"
+
+	"barrage/proto"
+)
+
+func TestAServerThatAsksForTimeIsGivenIt(t *testing.T) {
+	inFakeTime(t, testAServerThatAsksForTimeIsGivenIt)
+}
+
+func testAServerThatAsksForTimeIsGivenIt(t *testing.T) {
+	for _, status := range []int{429, 503} {
+		var moments []time.Time
+		s := refuseAll(t, func(w http.ResponseWriter, _ *http.Request) {
+			if moments = append(moments, time.Now()); len(moments) == 4 {
+				status = http.StatusGone
+			}
+			w.Header().Set("Retry-After", "5")
+			http.Error(w, "later", status)
+		})
+		c, err := New(Options{URLs: []string{s.url()}, Channel: "room", Dial: dialPipe, BackoffMin: time.Millisecond, BackoffMax: time.Millisecond})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var refused *RefusedError
+		if err := c.Run(t.Context(), nil); !errors.As(err, &refused) || refused.RetryAfter != 5*time.Second {
+			t.Errorf("a refusal says what the server asks for, got %v", err)
+		}
+		for i := 1; i < len(moments); i++ {
+			if pause := moments[i].Sub(moments[i-1]); pause < 5*time.Second || pause > 6500*time.Millisecond {
+				t.Errorf("Retry-After: 5 means 5 to 6.25 s, got %v", pause)
+			}
+		}
+	}
+}
+
+func TestNoServerKeepsAClientAwayForHours(t *testing.T) {
+	b := backoff{least: time.Millisecond, most: time.Second}
+	if pause := b.next(&RefusedError{Status: 503, RetryAfter: 1000 * time.Hour}); pause > maxRetryAfter*5/4 {
+		t.Errorf("a client stays away for some minutes at most, got %v", pause)
+	}
+}
+
+// Nodes that end, one after the other, are left at once; a cluster that only ever shuts down must not be asked twice a second by
+// everyone.
+func TestNodesThatOnlyShutDownAreNoReasonForAStorm(t *testing.T) {
+	inFakeTime(t, testNodesThatOnlyShutDownAreNoReasonForAStorm)
+}
+
+func testNodesThatOnlyShutDownAreNoReasonForAStorm(t *testing.T) {
+	const attempts = 40
+	scripts := make([]func(*fakeConn), attempts)
+	for i := range scripts {
+		scripts[i] = func(c *fakeConn) { c.send(welcome("e", 0)); c.close(3001) }
+	}
+	s := serve(t, scripts...) // then it is gone
+	c, err := New(Options{URLs: []string{s.url()}, Channel: "room", Dial: dialPipe})
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	var refused *RefusedError
+	if err := c.Run(t.Context(), nil); !errors.As(err, &refused) {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took < 2*time.Minute {
+		t.Errorf("%d attempts that each end after the welcome wait longer and longer, some 5 minutes in all, got %v", attempts, took)
+	}
+}
+
+func TestATokenThatNeverComesIsAnAttemptThatFailed(t *testing.T) {
+	inFakeTime(t, testATokenThatNeverComesIsAnAttemptThatFailed)
+}
+
+func testATokenThatNeverComesIsAnAttemptThatFailed(t *testing.T) {
+	asked := 0
+	c, err := New(Options{URLs: []string{"ws://nobody"}, Channel: "room", Dial: dialPipe, GiveUpFirst: time.Minute,
+		Token: func(ctx context.Context) (string, error) {
+			asked++
+			<-ctx.Done()
+			return "", ctx.Err()
+		}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	err = c.Run(t.Context(), nil)
+	if took := time.Since(began); !errors.Is(err, ErrUnreachable) || took > time.Minute+2*time.Second || asked < 2 {
+		t.Errorf("whoever gives no token is asked again, and given up in time: %v after %v and %d questions", err, took, asked)
+	}
+}
+
+func TestAPauseThatTheServerAskedForOutlivesTheConnection(t *testing.T) {
+	inFakeTime(t, testAPauseThatTheServerAskedForOutlivesTheConnection)
+}
+
+func testAPauseThatTheServerAskedForOutlivesTheConnection(t *testing.T) {
+	const pause = 4 * time.Second
+	var refused, again time.Time
+	s := serve(t,
+		func(c *fakeConn) {
+			c.send(welcome("e", 0))
+			cmd := c.expect(proto.CommandPublish)
+			refused = time.Now()
+			c.send(string(proto.AppendError(nil, cmd.ID, proto.ErrTooMany.After(pause))))
+			c.close(3004)
+		},
+		func(c *fakeConn) {
+			c.send(welcome("e", 0))
+			cmd := c.expect(proto.CommandPublish)
+			again = time.Now()
+			c.ack(cmd.ID, 1)
+			c.gone()
+		})
+	f := follow(t, Options{URLs: []string{s.url()}})
+	if _, err := f.client.Publish(f.ctx(), json.RawMessage(`1`), ""); err != nil {
+		t.Errorf("the publish is stored in the end, got %v", err)
+	}
+	f.stop()
+	s.running.Wait()
+	if waited := again.Sub(refused); waited < pause || waited > pause*5/4 {
+		t.Errorf("a server's limit holds on the next connection too: waited %v instead of %v to a quarter more", waited, pause)
+	}
+}
+
+func TestNothingIsSentForWhoHasLeft(t *testing.T) {
+	s := serve(t, func(c *fakeConn) {
+		c.send(welcome("e", 0))
+		if cmd := c.expect(proto.CommandPublish); cmd.ID != "last" {
+			c.t.Errorf("a publish whose context had ended before is not sent, got %s", cmd.ID)
+		}
+		c.ack("last", 1)
+		c.ack("last", 1) // an answer that comes twice changes nothing
+		c.ack(c.expect(proto.CommandPublish).ID, 2)
+		c.gone()
+	})
+	f := follow(t, Options{URLs: []string{s.url()}, Window: 1})
+	f.expect("welcome")
+	left, leave := context.WithCancel(t.Context())
+	leave()
+	for range 20 {
+		if _, err := f.client.Publish(left, json.RawMessage(`1`), ""); !errors.Is(err, context.Canceled) {
+			t.Errorf("a publish ends with its context, got %v", err)
+		}
+	}
+	if at, err := f.client.Publish(f.ctx(), json.RawMessage(`1`), "last"); err != nil || at != 1 {
+		t.Errorf("what is published then is stored at 1, got %d, %v", at, err)
+	}
+	if at, err := f.client.Publish(f.ctx(), json.RawMessage(`1`), "next"); err != nil || at != 2 {
+		t.Errorf("what follows an answer that came twice is stored at 2, got %d, %v", at, err)
+	}
+	f.stop()
+}
