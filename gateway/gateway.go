@@ -309,6 +309,7 @@ func (g *Gateway) open(socket engine.Socket, a admission) engine.Handler {
 	p.session.Init(session.Options{
 		Connection: c, Client: newClient(), Identity: a.identity,
 		Channel: a.channel, Format: a.format, User: a.query.Name, Deflated: a.extensions != "",
+		Greeting: a.appendResponse(make([]byte, 0, greetingSize)),
 	})
 	g.begin(p, &a)
 	g.keep(c)
