@@ -1,6 +1,7 @@
 package config
 
 import (
+	"net"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -29,6 +30,14 @@ type Auth struct {
 func (c *Config) AuthEnabled() bool {
 	a := &c.Auth
 	return len(a.Secrets)+len(a.Keys)+len(a.JWKS) > 0 || a.UserHeader != ""
+}
+
+// TrustsItsMachine says whether everyone who reaches addr, which is Listen or API.Listen, is trusted because only this machine can: there
+// is no authentication, and Open does not say that this is wanted of everybody. Pages of other sites, which can have a name of their own point
+// here, must then be told apart by the name that they use.
+func (c *Config) TrustsItsMachine(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	return err == nil && loopback(host) && !c.AuthEnabled() && !c.Open
 }
 
 // SplitJWKS takes an entry of Auth.JWKS apart: ISSUER=URL, or a URL alone. The issuer is what stands before the first "=https://" or

@@ -134,7 +134,8 @@ var settings = []Setting{
 	}, {
 		Name: "origins", Hint: "LIST", Summary: "origins besides the node's own whose pages may connect; * allows all",
 		Doc: "The origins (scheme://host[:port]) besides the node's own whose pages may connect; \"*\" allows all, but not to act for users " +
-			"that a proxy names (auth.user_header). " +
+			"that a proxy names (auth.user_header). A node without authentication, unless open is set, answers only to IP addresses, to " +
+			"localhost and names under it, and to the hosts of these origins: every other Host is refused with 421. " +
 			"Programs that are no browsers send no origin and are not concerned.",
 		field: func(c *Config) any { return &c.Origins },
 	}, {

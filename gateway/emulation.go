@@ -7,12 +7,13 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"sync"
-	"sync/atomic"
 
 	"github.com/centrifugal/protocol"
 
+	"barrage/limit"
 	"barrage/ws"
 )
 
@@ -34,18 +35,63 @@ type Forwarder interface {
 const (
 	// emulationKind is what the payloads are called: a Protobuf EmulationRequest.
 	emulationKind = "emulation"
-	// maxForwards is how many may be under way.
+	// maxForwards is how many may be under way, maxShare how many of them of one network (limit.Network), so that a client who sends without
+	// end does not keep out the others.
 	maxForwards = 512
+	maxShare    = maxForwards / 8
 	// maxForwarded is the largest number of bytes of commands in one of them: other nodes take no payload above 1 MiB.
 	maxForwarded = 1<<20 - 4<<10
 )
 
 // emulated are the sessions of a gateway whose clients send commands in requests of their own. There are no more than connections.
 type emulated struct {
-	forwards atomic.Int32 // requests that are being handed on
+	forwards forwards // has its own lock
 
 	mu       sync.Mutex
 	sessions map[[sha256.Size]byte]*emulatedConn // owner: mu; by the hash of the secret, so that the time of a look-up tells nothing of it
+}
+
+// forwards are the requests that are being handed on. Those of loopback addresses, where a proxy may stand for everybody, have no share.
+type forwards struct {
+	mu     sync.Mutex
+	all    int                // owner: mu
+	shares map[netip.Addr]int // owner: mu; by network; none is 0
+}
+
+// begin makes room for a request of an address; end gives it back, unless the error says that there was none. That is a *ws.HandshakeError.
+func (f *forwards) begin(addr netip.Addr) error {
+	network := limit.Network(addr)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.all >= maxForwards:
+		return busy(fmt.Sprintf("%d requests wait for other nodes", maxForwards))
+	case f.shares[network] >= maxShare:
+		return &ws.HandshakeError{
+			Status: http.StatusTooManyRequests, Header: retryLater(),
+			Message: fmt.Sprintf("%d requests of your address %s wait for other nodes; send fewer at once", maxShare, addr),
+		}
+	}
+	f.all++
+	if !addr.IsLoopback() {
+		if f.shares == nil {
+			f.shares = map[netip.Addr]int{}
+		}
+		f.shares[network]++
+	}
+	return nil
+}
+
+func (f *forwards) end(addr netip.Addr) {
+	network := limit.Network(addr)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.all--; addr.IsLoopback() {
+		return
+	}
+	if f.shares[network]--; f.shares[network] == 0 {
+		delete(f.shares, network)
+	}
 }
 
 func (e *emulated) add(c *emulatedConn) {
@@ -97,8 +143,9 @@ func (g *Gateway) upgradeEmulation(r *http.Request) (refusal []byte) {
 	return g.refusal(withHeader(err, cors)).AppendTo(nil)
 }
 
-// serveEmulation answers 204 when the session has taken the commands, 404 when there is no such session, or it is ending, and 503 when
-// it has too many or its node does not answer: clients connect again then.
+// serveEmulation answers 204 when the session has taken the commands, 404 when there is no such session, it is ending, or its node does
+// not answer, 429 when the client's network has too many requests under way, and 503 when the session or this node has: clients connect
+// again then.
 func (g *Gateway) serveEmulation(w http.ResponseWriter, r *http.Request) {
 	cors, err := g.checkStream(&emulation, r)
 	switch {
@@ -114,7 +161,7 @@ func (g *Gateway) serveEmulation(w http.ResponseWriter, r *http.Request) {
 		if request.Node == g.Node {
 			err = g.emulate(request)
 		} else {
-			err = g.forward(request)
+			err = g.forward(request, g.clientAddr(r))
 		}
 		if err != nil {
 			g.stats.Stray.Add(1)
@@ -198,15 +245,15 @@ func (g *Gateway) emulate(r *protocol.EmulationRequest) error {
 	return nil
 }
 
-// forward gives a session of another node its commands. The error is a *ws.HandshakeError.
-func (g *Gateway) forward(r *protocol.EmulationRequest) error {
+// forward gives a session of another node its commands, for a client at addr. The error is a *ws.HandshakeError.
+func (g *Gateway) forward(r *protocol.EmulationRequest, addr netip.Addr) error {
 	if g.Forwarder == nil {
 		return errNoSession
 	}
-	defer g.emulated.forwards.Add(-1)
-	if g.emulated.forwards.Add(1) > maxForwards {
-		return busy(fmt.Sprintf("%d requests wait for other nodes", maxForwards))
+	if err := g.emulated.forwards.begin(addr); err != nil {
+		return err
 	}
+	defer g.emulated.forwards.end(addr)
 	payload, err := r.MarshalCF()
 	if err != nil {
 		return badEmulation("it cannot be handed on")

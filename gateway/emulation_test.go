@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"sync"
@@ -17,6 +19,7 @@ import (
 	"barrage/node"
 	"barrage/proto"
 	"barrage/session/centrifuge"
+	"barrage/ws"
 )
 
 // hearer is a reader of one of the streams of the Centrifuge protocol.
@@ -505,5 +508,41 @@ func (w *world) publish(channel, data string) {
 	w.node.Publish(node.Publication{Channel: channel, Data: []byte(data)}, func(_ node.Published, err *proto.Error) { done <- err })
 	if err := <-done; err != nil {
 		w.t.Fatal(err)
+	}
+}
+
+func TestRequestsThatAreHandedOnHaveShares(t *testing.T) {
+	var f forwards
+	address := func(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}) }
+	for i := range maxForwards / maxShare {
+		for n := range maxShare {
+			if err := f.begin(address(i)); err != nil {
+				t.Fatalf("request %d of address %d has room: %v", n, i, err)
+			}
+		}
+	}
+	status := func(a netip.Addr) int {
+		err, refused := errors.AsType[*ws.HandshakeError](f.begin(a))
+		if !refused {
+			f.end(a)
+			return 0
+		}
+		return err.Status
+	}
+	if got := status(address(100)); got != http.StatusServiceUnavailable {
+		t.Errorf("all of them are bounded: 503, not %d", got)
+	}
+	f.end(address(0))
+	if status(address(100)) != 0 || status(address(1)) != http.StatusTooManyRequests || status(netip.IPv6Loopback()) != 0 {
+		t.Error("the room of one is for those who have less than their share")
+	}
+	if err := f.begin(address(0)); err != nil {
+		t.Errorf("what was given back is there again: %v", err)
+	}
+	for i := range maxForwards {
+		f.end(address(i % (maxForwards / maxShare)))
+	}
+	if f.all != 0 || len(f.shares) != 0 {
+		t.Errorf("nothing is kept of who has left: %d, %v", f.all, f.shares)
 	}
 }

@@ -37,16 +37,16 @@ func admitEvents(g *Gateway, r *http.Request, _ []byte) (func(opening) streamed,
 		e := &eventConn{}
 		o.prepare(&e.conn, &e.session)
 		e.session.Init(session.Options{
-			Connection: &e.conn, Client: newClient(), Identity: id, Channel: t.channel,
+			Connection: &e.conn, Client: newClient(), Identity: id, Channel: t.channel, Greeting: o.head,
 		})
 		if err := g.reserve(e.session.User()); err != nil {
 			g.stats.Denied.Add(1)
 			e.denied = true
-			e.session.Refuse(session.CloseOf(err), o.head)
+			e.session.End(session.CloseOf(err))
 			return e
 		}
-		e.session.Start(&t.query, o.head)
-		g.enroll(&e.conn, e.session.User())
+		g.enroll(&e.conn, e.session.User()) // see begin
+		e.session.Start(&t.query)
 		return e
 	}, nil
 }

@@ -54,6 +54,8 @@ type Options struct {
 	Ping, Pong, Write time.Duration
 	// Origins lists the origins of pages that may connect besides the node's own.
 	Origins []string
+	// Hosts are the names that requests may be for; nil means every name. See OwnHosts.
+	Hosts *Hosts
 	// TrustedProxies are the peers whose X-Forwarded-For, and UserHeader, are believed.
 	TrustedProxies []netip.Prefix
 	// Policy says who may do what; nil allows everything to everyone.
@@ -84,19 +86,20 @@ type Options struct {
 
 // Stats counts what a gateway did since the start.
 type Stats struct {
-	Accepted  atomic.Int64
-	Refused   atomic.Int64 // handshakes answered by HTTP
-	Closed    atomic.Int64
-	Received  atomic.Int64 // messages from clients
-	Inflated  atomic.Int64 // of those, which came deflated
-	Denied    atomic.Int64 // connections closed at once: no valid token, or too many of one user
-	NoPong    atomic.Int64 // connections closed because they were silent
-	Slow      atomic.Int64 // connections closed because they accepted no bytes or let answers pile up
-	Violation atomic.Int64 // connections closed because of what they sent
-	Bombs     atomic.Int64 // of those, because a message was too large once it was inflated
-	Emulated  atomic.Int64 // requests with commands that were taken for a session here
-	Forwarded atomic.Int64 // requests with commands that another node took
-	Stray     atomic.Int64 // requests with commands that nobody took: no node has the session, or it is full
+	Accepted    atomic.Int64
+	Refused     atomic.Int64 // handshakes answered by HTTP
+	Misdirected atomic.Int64 // requests, for whatever path, for a name that is not among Options.Hosts
+	Closed      atomic.Int64
+	Received    atomic.Int64 // messages from clients
+	Inflated    atomic.Int64 // of those, which came deflated
+	Denied      atomic.Int64 // connections closed at once: no valid token, or too many of one user
+	NoPong      atomic.Int64 // connections closed because they were silent
+	Slow        atomic.Int64 // connections closed because they accepted no bytes or let answers pile up
+	Violation   atomic.Int64 // connections closed because of what they sent
+	Bombs       atomic.Int64 // of those, because a message was too large once it was inflated
+	Emulated    atomic.Int64 // requests with commands that were taken for a session here
+	Forwarded   atomic.Int64 // requests with commands that another node took
+	Stray       atomic.Int64 // requests with commands that nobody took: no node has the session, or it is full
 }
 
 // Gateway serves /raw/ and /ws/, the streams (see transports), and, when they are open, /connection/websocket, /emulation and /echo.
@@ -111,7 +114,8 @@ type Gateway struct {
 	began  time.Time // moments of connections count from here
 	secure engine.TLSStats
 
-	emulated emulated // has its own lock
+	strange  sync.Once // the first request for a name that is not the node's is logged
+	emulated emulated  // has its own lock
 
 	mu      sync.Mutex
 	conns   []*conn              // owner: mu; each knows its place
@@ -218,6 +222,9 @@ func (g *Gateway) Handles(r *http.Request) bool {
 
 // Upgrade implements engine.Upgrader.
 func (g *Gateway) Upgrade(r *http.Request) (refusal []byte, open func(engine.Socket) engine.Handler) {
+	if err := g.misdirected(r); err != nil {
+		return g.refusal(err).AppendTo(nil), nil
+	}
 	if t := g.transportOf(r); t != nil {
 		return g.upgradeStream(t, r)
 	}
@@ -234,6 +241,10 @@ func (g *Gateway) Upgrade(r *http.Request) (refusal []byte, open func(engine.Soc
 
 // ServeHTTP upgrades a request that net/http has read, or says why not.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if err := g.misdirected(r); err != nil {
+		g.refuse(w, err)
+		return
+	}
 	if t := g.transportOf(r); t != nil {
 		g.serveStream(t, w, r)
 		return
@@ -258,8 +269,9 @@ func (g *Gateway) refusal(err error) *ws.HandshakeError {
 	return e
 }
 
-func (g *Gateway) refuse(w http.ResponseWriter, err error) {
-	e := g.refusal(err)
+func (g *Gateway) refuse(w http.ResponseWriter, err error) { answer(w, g.refusal(err)) }
+
+func answer(w http.ResponseWriter, e *ws.HandshakeError) {
 	maps.Copy(w.Header(), e.Header)
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.WriteHeader(e.Status)
@@ -309,6 +321,7 @@ func (g *Gateway) open(socket engine.Socket, a admission) engine.Handler {
 	p.session.Init(session.Options{
 		Connection: c, Client: newClient(), Identity: a.identity,
 		Channel: a.channel, Format: a.format, User: a.query.Name, Deflated: a.extensions != "",
+		Greeting: a.appendResponse(make([]byte, 0, greetingSize)),
 	})
 	g.begin(p, &a)
 	g.keep(c)

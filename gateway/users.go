@@ -33,10 +33,10 @@ type expiring interface {
 	Expire(now time.Time) (after time.Duration)
 }
 
-// begin joins the connection, before anyone else finds it: nothing goes out before the greeting. One that is refused is greeted and
-// closed: a page is told nothing of an answer by HTTP, and would take it for a failure of the network.
+// begin joins the connection. It is found by its user before it is greeted: whoever has read the greeting is reached by what the server
+// API asks next. That the greeting goes out first, even so, is the session's part. A client that is refused is greeted and closed: a
+// page is told nothing of an answer by HTTP, and would take it for a failure of the network.
 func (g *Gateway) begin(p *plainConn, a *admission) {
-	greeting := a.appendResponse(make([]byte, 0, greetingSize))
 	user := p.session.User()
 	if a.refused == nil {
 		a.refused = g.reserve(user)
@@ -44,11 +44,11 @@ func (g *Gateway) begin(p *plainConn, a *admission) {
 	if a.refused != nil {
 		g.stats.Denied.Add(1)
 		p.denied = true
-		p.session.Refuse(session.CloseOf(a.refused), greeting)
+		p.session.End(session.CloseOf(a.refused))
 		return
 	}
-	p.session.Start(&a.query, greeting)
 	g.enroll(&p.conn, user)
+	p.session.Start(&a.query)
 }
 
 // personal is what a user has on this node.

@@ -2,7 +2,10 @@ package gateway
 
 import (
 	"encoding/json"
+	"io"
 	"net/netip"
+	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -57,6 +60,59 @@ func TestControl(t *testing.T) {
 	nobody.send(`{"ping":{}}`)
 	if nobody.reply().Pong == nil {
 		t.Error("others are left alone")
+	}
+}
+
+func TestADisconnectFindsWhoHasReadTheGreeting(t *testing.T) {
+	w := start(t, Options{Tokens: &badges{}})
+	greeted := map[string]func(user string) (closed func() bool){
+		"/raw": func(user string) func() bool {
+			c := w.dial("/raw/room", bearer(user)...)
+			return func() bool { return c.closed().Code == 3503 }
+		},
+		"/ws": func(user string) func() bool {
+			c := w.dial("/ws/room", bearer(user)...)
+			c.welcome()
+			return func() bool { return c.closed().Code == 3503 }
+		},
+		"/sse": func(user string) func() bool {
+			s := w.stream("/sse/room", bearer(user)...)
+			return func() bool {
+				all, _ := io.ReadAll(s.br)
+				return strings.Contains(string(all), `"code":3503`)
+			}
+		},
+		"/connection/websocket": func(user string) func() bool {
+			c := w.dial("/connection/websocket", bearer(user)...)
+			c.send(connect)
+			c.line()
+			return func() bool { return c.closed().Code == 3503 }
+		},
+		"/connection/sse": func(user string) func() bool {
+			s := w.stream("/connection/sse?cf_connect="+url.QueryEscape(connect), bearer(user)...)
+			for line := ""; !strings.Contains(line, `"connect"`); {
+				var err error
+				if line, err = s.br.ReadString('\n'); err != nil {
+					t.Fatalf("connect is answered: %v", err)
+				}
+			}
+			return func() bool {
+				all, _ := io.ReadAll(s.br)
+				return strings.Contains(string(all), `"code":3503`)
+			}
+		},
+	}
+	for protocol, greet := range greeted {
+		for i := range 5 {
+			user := strings.ReplaceAll(protocol, "/", "") + strconv.Itoa(i)
+			closed := greet(user)
+			if n := w.gateway.Control(proto.Control{Kind: proto.ControlDisconnect, User: user}); n != 1 {
+				t.Fatalf("a disconnect finds a client of %s that has read its greeting: 1, not %d", protocol, n)
+			}
+			if !closed() {
+				t.Errorf("it closes a client of %s with 3503", protocol)
+			}
+		}
 	}
 }
 

@@ -23,6 +23,12 @@ type API struct {
 // New makes the API of a node.
 func New(n *node.Node, r *prometheus.Registry) *API { return &API{node: n, registry: r} }
 
+// IsHealth says whether a request asks how the node is, /healthz or /readyz: whoever checks that, a balancer or an orchestrator, may call
+// the node by any name.
+func IsHealth(r *http.Request) bool {
+	return (r.Method == http.MethodGet || r.Method == http.MethodHead) && (r.URL.Path == "/healthz" || r.URL.Path == "/readyz")
+}
+
 // Drain makes /readyz say that the node is going away.
 func (a *API) Drain() { a.draining.Store(true) }
 

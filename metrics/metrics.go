@@ -139,6 +139,7 @@ func gatewayCounters(g *gateway.Gateway) []counter {
 	return []counter{
 		{"connections_accepted_total", "Connections accepted.", &gate.Accepted},
 		{"connections_refused_total", "Handshakes refused.", &gate.Refused},
+		{"requests_misdirected_total", "Requests refused because they were for a name that is not one of this machine's; only without authentication.", &gate.Misdirected},
 		{"connections_closed_total", "Connections ended.", &gate.Closed},
 		{"connections_denied_total", "Connections closed at once because they showed no valid token, or their user had too many.", &gate.Denied},
 		{"limited_commands_total", "Commands refused because the connection sent too many.", &tooMuch.Commands},

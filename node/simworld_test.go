@@ -338,7 +338,7 @@ func (w *world) dial(n *simNode, client, channel string, q proto.JoinQuery, stal
 		Client:     client, Channel: channel, Format: session.JSON, User: q.Name,
 	})
 	if alive {
-		sess.Start(&q, nil)
+		sess.Start(&q)
 	} else {
 		go s.cut()
 	}

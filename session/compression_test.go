@@ -74,7 +74,7 @@ func TestASessionThatNegotiatedCompression(t *testing.T) {
 			Connection: &client{out: fanout.NewOutlet(writers, &socket{}, 0), server: &Server{Backend: b, Compression: &Compression{}}},
 			Channel:    "room", Format: format, Deflated: true,
 		})
-		s.Start(&proto.JoinQuery{}, nil)
+		s.Start(&proto.JoinQuery{})
 		if got := b.joins[0].Format; got != formats+format {
 			t.Errorf("it joins with the deflated codec of its format %d, not with codec %d", format, got)
 		}

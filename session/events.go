@@ -33,17 +33,18 @@ type Events struct {
 	greeting *[]byte // owner: mu; what goes out before anything else; nil once it was sent
 }
 
-// Init makes e a session that is not a member yet: Format, User and Deflated of o do not matter. A session is not to be copied.
+// Init makes e a session that is not a member yet: Format, User and Deflated of o do not matter, and the greeting, the head of the answer,
+// must not be empty. A session is not to be copied. From then on it may be found by others, and asked to end: what it says then follows the
+// greeting.
 func (e *Events) Init(o Options) {
-	e.conn = o.Connection
+	greeting := o.Greeting // and not all of o is kept
+	e.conn, e.greeting = o.Connection, &greeting
 	copy(e.client[:], o.Client)
 	e.channel, e.identity = unique.Make(o.Channel), o.Identity
 }
 
-// Start joins the channel as q asks. greeting, which must not be empty, goes out before anything else, when the channel is
-// ready or the session ends: the head of the answer. It is called once, before all others.
-func (e *Events) Start(q *proto.JoinQuery, greeting []byte) {
-	e.greeting = &greeting
+// Start joins the channel as q asks. It is called at most once; not for a client that must not join, whose session just ends.
+func (e *Events) Start(q *proto.JoinQuery) {
 	r := channel.JoinRequest{
 		Start:  channel.Start{Since: q.Since, Epoch: q.Epoch, Last: q.Last},
 		Format: SSE, Outlet: e.conn.Outlet(), Ready: e.ready,
@@ -65,12 +66,6 @@ func (e *Events) mayReadHistory() bool {
 		id = &anonymous
 	}
 	return policy.Allow(id, auth.Request{Action: auth.History, Channel: name, Subscribed: true}) == nil
-}
-
-// Refuse is Start for a client that must not join: it is greeted and told why.
-func (e *Events) Refuse(c proto.Close, greeting []byte) {
-	e.greeting = &greeting
-	e.End(c)
 }
 
 // How long an EventSource waits before it connects again, in milliseconds: each stream is told a value between these, so that

@@ -8,7 +8,6 @@ import (
 
 	"barrage/auth"
 	"barrage/channel"
-	"barrage/fanout"
 	"barrage/proto"
 )
 
@@ -21,14 +20,11 @@ func followAs(t *testing.T, id *auth.Identity, query string) (*Events, *client) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	writers := fanout.NewWriters(1)
-	t.Cleanup(writers.Close)
-	c := &client{t: t, backend: &backend{}, socket: &socket{}}
-	c.server = &Server{Node: "a", Backend: c.backend, MaxPayload: 1000} // which no stream tells: nothing is sent on it
-	c.out = fanout.NewOutlet(writers, c.socket, 0)
+	c := surroundings(t)
+	c.server.MaxPayload = 1000 // which no stream tells: nothing is sent on it
 	e := &Events{}
-	e.Init(Options{Connection: c, Client: "c1", Identity: id, Channel: "room"})
-	e.Start(&q, []byte("HEAD\n"))
+	e.Init(Options{Connection: c, Client: "c1", Identity: id, Channel: "room", Greeting: []byte("HEAD\n")})
+	e.Start(&q)
 	return e, c
 }
 

@@ -128,6 +128,17 @@ type client struct {
 	read    int // bytes of socket.got that were looked at
 }
 
+// surroundings make a client without a session.
+func surroundings(t *testing.T) *client {
+	t.Helper()
+	writers := fanout.NewWriters(1)
+	t.Cleanup(writers.Close)
+	c := &client{t: t, backend: &backend{}, socket: &socket{}}
+	c.server = &Server{Node: "a", Backend: c.backend}
+	c.out = fanout.NewOutlet(writers, c.socket, 0)
+	return c
+}
+
 // open makes a session. It is not a member until join.
 func open(t *testing.T, format int, query string) *client {
 	t.Helper()
@@ -141,15 +152,12 @@ func openAs(t *testing.T, format int, query string, id *auth.Identity, policy *a
 	if err != nil {
 		t.Fatal(err)
 	}
-	writers := fanout.NewWriters(1)
-	t.Cleanup(writers.Close)
-	c := &client{t: t, backend: &backend{}, socket: &socket{}}
-	c.server = &Server{Node: "a", Backend: c.backend, Policy: policy}
-	c.out = fanout.NewOutlet(writers, c.socket, 0)
+	c := surroundings(t)
+	c.server.Policy = policy
 	c.Session = New(Options{
 		Connection: c, Client: "c1", Channel: "room", Format: format, User: q.Name, Identity: id,
 	})
-	c.Start(&q, nil)
+	c.Start(&q)
 	return c
 }
 

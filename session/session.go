@@ -101,6 +101,9 @@ type Options struct {
 	Identity *auth.Identity
 	// Deflated says that the client has negotiated permessage-deflate: see Server.Compression.
 	Deflated bool
+	// Greeting goes out before anything else, when the channel is ready or the session ends: the answer to the handshake. A client
+	// that is connected is therefore joined, and misses nothing from then on.
+	Greeting []byte
 }
 
 // Session is one client.
@@ -131,9 +134,13 @@ type edge struct {
 	last     *proto.Close // not nil: no message is taken any more, and so the session ends when nothing is under way
 }
 
-// Init makes s a session that is not a member yet. A session is not to be copied.
+// Init makes s a session that is not a member yet. A session is not to be copied. From then on it may be found by others, and asked to end:
+// what it says then follows the greeting.
 func (s *Session) Init(o Options) {
 	s.conn = o.Connection
+	if len(o.Greeting) > 0 {
+		s.edge = &edge{greeting: o.Greeting}
+	}
 	copy(s.client[:], o.Client)
 	s.channel, s.user, s.format = unique.Make(o.Channel), unique.Make(o.User), uint8(o.Format)
 	s.deflate = o.Deflated
@@ -164,21 +171,17 @@ func New(o Options) *Session {
 	return s
 }
 
-// Start joins the channel as q asks. greeting goes out before anything else, when the channel is ready or the session ends:
-// the answer to the handshake. A client that is connected is therefore joined, and misses nothing from then on. The welcome,
-// and a reset before it, follow the greeting; until then the session is full. A client that may not do what q asks for is closed
-// after the greeting. It is called once, before all others; Refuse is called instead when the client may not do anything.
-func (s *Session) Start(q *proto.JoinQuery, greeting []byte) {
+// Start joins the channel as q asks. The welcome, and a reset before it, follow the greeting; until then the session is full. A
+// client that may not do what q asks for is closed after the greeting. It is called at most once, and before any message; not for a
+// client that may not do anything, whose session just ends.
+func (s *Session) Start(q *proto.JoinQuery) {
 	if err := s.admit(q); err != nil {
-		s.Refuse(CloseOf(err), greeting)
+		s.End(CloseOf(err))
 		return
 	}
 	skip := fanout.Sender(0)
 	if !q.Echo {
 		skip = channel.SenderOf(s.id())
-	}
-	if len(greeting) > 0 {
-		s.edge = &edge{greeting: greeting}
 	}
 	r := channel.JoinRequest{
 		Start:  channel.Start{Since: q.Since, Epoch: q.Epoch, Last: q.Last},
@@ -188,14 +191,6 @@ func (s *Session) Start(q *proto.JoinQuery, greeting []byte) {
 		r.Start, r.Ready = channel.Start{}, s.readyWithoutHistory
 	}
 	s.conn.Server().Backend.Join(s.channel.Value(), r)
-}
-
-// Refuse ends a session that must not start, with c after the greeting.
-func (s *Session) Refuse(c proto.Close, greeting []byte) {
-	if len(greeting) > 0 {
-		s.edge = &edge{greeting: greeting}
-	}
-	s.End(c)
 }
 
 // codec is the index of the codec that writes what the client is sent.

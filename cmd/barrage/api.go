@@ -45,15 +45,23 @@ func (s *server) openServerAPI(r prometheus.Registerer) {
 	})
 	a.api.Collect(r)
 	if a.listen != "" {
-		mux := http.NewServeMux()
-		a.api.Register(mux)
 		a.http = &http.Server{
-			Handler: mux, MaxHeaderBytes: 16 << 10, IdleTimeout: time.Minute,
+			Handler: s.apiHandler(a.api), MaxHeaderBytes: 16 << 10, IdleTimeout: time.Minute,
 			ReadTimeout: s.cfg.Limits.Handshake, WriteTimeout: s.cfg.Limits.Handshake + s.cfg.Limits.Write,
 			ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 		}
 	}
 	s.server = a
+}
+
+// apiHandler is the handler of the API's own address. Where other machines reach that, they may use any name: they have keys.
+func (s *server) apiHandler(api *serverapi.API) http.Handler {
+	mux := http.NewServeMux()
+	api.Register(mux)
+	if s.cfg.TrustsItsMachine(s.cfg.API.Listen) {
+		return s.gateway.Guard(mux)
+	}
+	return mux
 }
 
 // backend is what the node can do for the server API.

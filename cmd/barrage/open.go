@@ -66,7 +66,7 @@ func (s *server) open(ctx context.Context) error {
 		Compression: compression, MaxMessage: limits.Message, MaxConnections: limits.Connections, MaxPerAddress: limits.ConnectionsPerAddress,
 		Limits: limiter(limits, n.Usage()), Queue: limits.Queue,
 		Ping: limits.Ping, Pong: limits.Pong, Write: limits.Write,
-		Origins: s.cfg.Origins, TrustedProxies: prefixes(s.cfg.TrustedProxies), TLS: s.tlsConfig(),
+		Origins: s.cfg.Origins, Hosts: s.hosts(), TrustedProxies: prefixes(s.cfg.TrustedProxies), TLS: s.tlsConfig(),
 		Policy: s.policy, Tokens: s.verifier(), UserHeader: s.cfg.Auth.UserHeader, Anonymous: s.cfg.Auth.Anonymous,
 		Centrifuge: clients, Forwarder: n, Echo: s.cfg.DebugEndpoints,
 	})

@@ -174,13 +174,25 @@ func (s *server) handler() http.Handler {
 		httpapi.RegisterProfiles(mux)
 	}
 	mux.Handle("/", web.Handler())
+	guarded := s.gateway.Guard(mux)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if s.gateway.Handles(r) {
+		switch {
+		case s.gateway.Handles(r):
 			s.gateway.ServeHTTP(w, r)
-			return
+		case httpapi.IsHealth(r):
+			mux.ServeHTTP(w, r)
+		default:
+			guarded.ServeHTTP(w, r)
 		}
-		mux.ServeHTTP(w, r)
 	})
+}
+
+// hosts are the names by which the node is asked: with authentication, or where it is open to everybody, all.
+func (s *server) hosts() *gateway.Hosts {
+	if !s.cfg.TrustsItsMachine(s.cfg.Listen) {
+		return nil
+	}
+	return gateway.OwnHosts(s.cfg.Origins)
 }
 
 // close ends the node in order: tell load balancers, send clients elsewhere, store what was accepted.

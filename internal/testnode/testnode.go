@@ -25,7 +25,7 @@ import (
 type Options struct {
 	// Portable chooses the portable engine.
 	Portable bool
-	// Gateway is passed on; its Node, Backend, Writers and, when there is none, Log are filled in.
+	// Gateway is passed on; its Node, Backend, Writers and, when there are none, Forwarder and Log are filled in.
 	Gateway gateway.Options
 	// Retention and Linger are as in node.Options.
 	Retention journal.Retention
@@ -73,7 +73,10 @@ func Start(o Options) (*Server, error) {
 	if err != nil {
 		return nil, errors.Join(err, s.journal.Close())
 	}
-	o.Gateway.Node, o.Gateway.Backend, o.Gateway.Writers, o.Gateway.Forwarder = "test", s.Node, s.Node.Writers(), s.Node
+	o.Gateway.Node, o.Gateway.Backend, o.Gateway.Writers = "test", s.Node, s.Node.Writers()
+	if o.Gateway.Forwarder == nil {
+		o.Gateway.Forwarder = s.Node
+	}
 	if o.Gateway.Log == nil {
 		o.Gateway.Log = slog.New(slog.DiscardHandler)
 	}

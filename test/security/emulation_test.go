@@ -5,7 +5,10 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"barrage/auth"
@@ -61,6 +64,76 @@ func TestAnotherClientsSessionCannotBeSpokenFor(t *testing.T) {
 	if status := w.emulate(session, command); status != http.StatusNoContent || event(lines, `"id":2`) == "" {
 		t.Errorf("the client itself is answered: 204, not %d", status)
 	}
+}
+
+// elsewhere stands for the other nodes: what is for the node "stuck" is not answered until open is called, all else at once.
+type elsewhere struct {
+	stuck atomic.Int64
+	gate  chan struct{}
+	once  sync.Once
+}
+
+func (e *elsewhere) open() { e.once.Do(func() { close(e.gate) }) }
+
+func (*elsewhere) OnForward(string, func([]byte) bool) {}
+
+func (e *elsewhere) Forward(node, _ string, _ []byte, done func(bool)) {
+	if node == "stuck" {
+		e.stuck.Add(1)
+		<-e.gate
+	}
+	done(true)
+}
+
+// hand sends commands for a session of another node, from an address, and returns the status.
+func (w *world) hand(node, from string) int {
+	r, err := http.NewRequest(http.MethodPost, "http://"+w.Addr+"/emulation", strings.NewReader(`{"node":"`+node+`","session":"x","data":"{}"}`))
+	if err != nil {
+		w.t.Error(err)
+		return 0
+	}
+	r.Header.Set("X-Forwarded-For", from)
+	transport := &http.Transport{DisableKeepAlives: true}
+	defer transport.CloseIdleConnections()
+	resp, err := transport.RoundTrip(r)
+	if err != nil {
+		w.t.Error(err)
+		return 0
+	}
+	resp.Body.Close()
+	return resp.StatusCode
+}
+
+func TestOneAddressCannotFillTheWayToOtherNodes(t *testing.T) {
+	const share = 64
+	nodes := &elsewhere{gate: make(chan struct{})}
+	w := start(t, gateway.Options{TrustedProxies: proxies(), Forwarder: nodes})
+	var flooding sync.WaitGroup
+	defer flooding.Wait()
+	defer nodes.open()
+	for i, flood := range []string{"203.0.113.9", "2001:db8::%x"} {
+		from := func(n int) string { return strings.Replace(flood, "%x", strconv.FormatInt(int64(n), 16), 1) }
+		for n := range share {
+			flooding.Go(func() {
+				if status := w.hand("stuck", from(n+1)); status != http.StatusNoContent {
+					t.Errorf("what found room is handed on in the end: 204, not %d", status)
+				}
+			})
+		}
+		eventually(t, "the flood waits for another node", func() bool { return nodes.stuck.Load() == int64(share*(i+1)) })
+		for _, node := range []string{"stuck", "good"} {
+			if status := w.hand(node, from(0xffff)); status != http.StatusTooManyRequests {
+				t.Errorf("%s has its share of the way to other nodes and not more: 429, not %d", flood, status)
+			}
+		}
+		for _, other := range []string{"203.0.113.10", "2001:db8:0:1::1", "127.0.0.1"} {
+			if status := w.hand("good", other); status != http.StatusNoContent {
+				t.Errorf("others come through while %s floods: 204 for %s, not %d", flood, other, status)
+			}
+		}
+	}
+	nodes.open()
+	eventually(t, "a share is given back", func() bool { return w.hand("good", "203.0.113.9") == http.StatusNoContent })
 }
 
 func TestStreamsOfTheCentrifugeProtocolAskTheRules(t *testing.T) {

@@ -337,8 +337,8 @@ var apiKeys = map[string]string{
 	"publish": "publish-0123456789abcdef", "read": "read-0123456789abcdef", "admin": "admin-0123456789abcdef",
 }
 
-// api serves the server API of the node as the program does, beside the gateway.
-func (w *world) api(edit func(*serverapi.Options)) *httptest.Server {
+// apiOptions are those of the server API of the node.
+func (w *world) apiOptions() serverapi.Options {
 	w.t.Helper()
 	var items []string
 	for scope, key := range apiKeys {
@@ -352,9 +352,15 @@ func (w *world) api(edit func(*serverapi.Options)) *httptest.Server {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	o := serverapi.Options{
+	return serverapi.Options{
 		Backend: serverapi.Backend{Messages: w.Node, Presence: w.Node, Eraser: w.Node, Users: w.Node}, Keys: ring, Address: w.Gateway.ClientAddr,
 	}
+}
+
+// api serves the server API of the node as the program does, beside the gateway.
+func (w *world) api(edit func(*serverapi.Options)) *httptest.Server {
+	w.t.Helper()
+	o := w.apiOptions()
 	if edit != nil {
 		edit(&o)
 	}

@@ -71,6 +71,36 @@ func TestOldVersionsOfTLSAreRefused(t *testing.T) {
 	}
 }
 
+func TestANodeWithoutAuthenticationAnswersToItsMachinesNamesOnly(t *testing.T) {
+	for _, engine := range []string{"auto", "portable"} {
+		n := process(t, testserver.NodeOptions{
+			Journal: "memory:", Args: []string{"--engine", engine, "--debug-endpoints"}, Env: []string{"BARRAGE_API_KEYS=ops:admin:" + apiKeys["admin"]},
+		})
+		w := &world{t: t}
+		for _, path := range append([]string{"/", "/assets/room.js", "/metrics", "/debug/pprof/heap", "/api", "/api/docs", "/api/publish"}, entrances...) {
+			w.refusedAs(n.URL(), path)
+		}
+		for _, path := range []string{"/healthz", "/readyz"} {
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, n.URL()+path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Host = "node1.internal"
+			resp := w.do(r)
+			resp.Body.Close()
+			if resp.StatusCode != http.StatusOK {
+				t.Errorf("%s may be asked by every name, not %s", path, resp.Status)
+			}
+		}
+		if resp := w.callAs(n.URL(), "/sse/room", "localhost", false)[0]; resp.StatusCode != http.StatusOK {
+			t.Errorf("a page of localhost may listen, not %s", resp.Status)
+		}
+		if !strings.Contains(n.Logs(), "evil.example") {
+			t.Errorf("the log says why clients are refused:\n%s", n.Logs())
+		}
+	}
+}
+
 func TestANodeIsClosedByDefault(t *testing.T) {
 	config := filepath.Join(t.TempDir(), "barrage.yaml")
 	settings := fmt.Sprintf("journal: 'memory:'\nauth: {secret: [%s]}\napi: {keys: ['ops:admin:%s']}\n", secret, apiKeys["admin"])
