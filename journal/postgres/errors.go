@@ -2,8 +2,10 @@ package postgres
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"strings"
 
 	"barrage/journal"
 
@@ -97,6 +99,9 @@ func fatal(pg *pgconn.PgError) bool {
 // explainSetup turns the error of connecting and migrating into a sentence that says what to do. What may pass by itself
 // matches journal.ErrUnavailable; everything else needs a person.
 func explainSetup(err error) error {
+	if advice := tlsAdvice(err); advice != "" {
+		return fmt.Errorf("%s: %w", advice, err)
+	}
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok {
 		return fmt.Errorf("%w: the database cannot be reached: %w", journal.ErrUnavailable, err)
@@ -120,4 +125,27 @@ func explainSetup(err error) error {
 		return fmt.Errorf("%w: %w", journal.ErrUnavailable, err)
 	}
 	return fmt.Errorf("%s: %w", advice, err)
+}
+
+// tlsAdvice says what a person can do about a connection that failed because of TLS; it is empty for every other one.
+func tlsAdvice(err error) string {
+	var (
+		unknown x509.UnknownAuthorityError
+		name    x509.HostnameError
+		invalid x509.CertificateInvalidError
+	)
+	text := err.Error()
+	switch {
+	case errors.As(err, &unknown):
+		return "the database's certificate is not trusted; name the file of the authority that signed it by sslrootcert in the URL"
+	case errors.As(err, &name):
+		return "the database's certificate is for another host; connect by a name that is in it"
+	case errors.As(err, &invalid):
+		return "the database needs another certificate"
+	case strings.Contains(text, "server refused TLS connection"): // a plain error of pgconn
+		return "the database speaks no TLS; set ssl = on in its settings"
+	case strings.Contains(text, "remote error: tls:") && strings.Contains(text, "certificate"): // as crypto/tls words an alert
+		return "the database does not take our certificate; give one that it trusts by sslcert and sslkey in the URL"
+	}
+	return ""
 }
