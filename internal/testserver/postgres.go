@@ -231,7 +231,7 @@ func (p *Postgres) own(path string) error {
 func (p *Postgres) command(name string, args ...string) *exec.Cmd {
 	cmd := Command(filepath.Join(p.bin, name), args...)
 	cmd.Dir = p.dir
-	cmd.Env = append(os.Environ(), "LC_ALL=C", "PGDATA=", "PGOPTIONS=", "PGTZ=")
+	cmd.Env = append(os.Environ(), "LC_ALL=C", "PGDATA=", "PGOPTIONS=", "PGTZ=UTC")
 	cmd.SysProcAttr.Credential = p.cred
 	return cmd
 }
