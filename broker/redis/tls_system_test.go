@@ -13,9 +13,6 @@ import (
 	"barrage/internal/testserver"
 )
 
-// least is what docs/databases.md gives the user of the nodes.
-var least = strings.Fields("resetchannels &barrage:* -@all +@connection +@pubsub")
-
 // startSecure starts a server that takes TLS alone, from clients with a certificate, a user's name and a password.
 func startSecure(t *testing.T) *testserver.Redis {
 	t.Helper()

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"log/slog"
 	"net/url"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -66,6 +68,7 @@ func TestTLS(t *testing.T) {
 	if p, err := j.Read(t.Context(), "a", journal.Range{}); err != nil || p.Head != 3 {
 		t.Errorf("all three must be there: head %d, %v", p.Head, err)
 	}
+	t.Run("a user and a database of the nodes' own", func(t *testing.T) { userOfItsOwn(t, own) })
 	t.Run("what is wrong is told", func(t *testing.T) { whatIsWrong(t, own) })
 }
 
@@ -105,5 +108,35 @@ func whatIsWrong(t *testing.T, own *testserver.Postgres) {
 				t.Errorf("no password is told: %s", told)
 			}
 		}
+	}
+}
+
+// userOfItsOwn runs the statements that docs/databases.md shows, and appends as that user.
+func userOfItsOwn(t *testing.T, own *testserver.Postgres) {
+	text, err := os.ReadFile("../../docs/databases.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	statements := regexp.MustCompile(`(?m)^(CREATE|DELETE) .*;$`).FindAllString(string(text), -1)
+	if len(statements) != 3 {
+		t.Fatalf("the document shows two statements that create and one that deletes, got %q", statements)
+	}
+	execute(t, own.URL(), statements[0])
+	execute(t, own.URL(), statements[1])
+	as := strings.Replace(own.URL(), url.UserPassword("postgres", password).String(), "barrage:change-me", 1)
+	as = strings.Replace(as, "/postgres?", "/barrage?", 1)
+	j := open(t, as)
+	first, err := j.Append(t.Context(), draft(""))
+	if err != nil {
+		t.Fatalf("a user who owns its database needs nothing more: %v", err)
+	}
+	execute(t, as, statements[2])
+	var again journal.Appended
+	waitFor(t, "a new epoch", func() bool {
+		again, err = j.Append(t.Context(), draft(""))
+		return err == nil
+	})
+	if again.Epoch == first.Epoch {
+		t.Errorf("after its row was deleted the epoch is another one, not %s", again.Epoch)
 	}
 }

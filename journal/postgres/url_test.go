@@ -4,9 +4,13 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
+	"barrage/internal/testcert"
 	"barrage/journal"
 )
 
@@ -47,5 +51,33 @@ func TestSeveralHostsAreUnderstood(t *testing.T) {
 	}
 	if last := c.Fallbacks[len(c.Fallbacks)-1]; last.Host != "b" || last.Port != 2 {
 		t.Errorf("the last host is b:2, got %s:%d", last.Host, last.Port)
+	}
+}
+
+func TestURLsOfTheDocumentAreUnderstood(t *testing.T) {
+	text, err := os.ReadFile("../../docs/databases.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	file := func(name string) string { return filepath.Join(dir, name) }
+	err = errors.Join(testcert.New(1).WriteTo(file("db-ca.pem"), file("db-ca.key")), testcert.New(2).WriteTo(file("node.pem"), file("node.key")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	urls := regexp.MustCompile(`(?m)^journal: (\S+)$`).FindAllStringSubmatch(strings.ReplaceAll(string(text), "/etc/barrage", dir), -1)
+	if len(urls) != 3 {
+		t.Errorf("the document shows three URLs, got %d", len(urls))
+	}
+	for _, url := range urls {
+		j, err := Open(context.Background(), url[1], slog.New(slog.DiscardHandler)) // connects to nobody
+		if err != nil {
+			t.Errorf("%s: %v", url[1], err)
+			continue
+		}
+		if c := j.pool.Config().ConnConfig; c.User != "barrage" || c.TLSConfig == nil || c.TLSConfig.InsecureSkipVerify {
+			t.Errorf("%s connects as barrage, and checks certificates", url[1])
+		}
+		j.Close()
 	}
 }
