@@ -9,6 +9,7 @@ import (
 
 	"barrage/journal"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
@@ -99,9 +100,6 @@ func fatal(pg *pgconn.PgError) bool {
 // explainSetup turns the error of connecting and migrating into a sentence that says what to do. What may pass by itself
 // matches journal.ErrUnavailable; everything else needs a person.
 func explainSetup(err error) error {
-	if advice := tlsAdvice(err); advice != "" {
-		return fmt.Errorf("%s: %w", advice, err)
-	}
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok {
 		return fmt.Errorf("%w: the database cannot be reached: %w", journal.ErrUnavailable, err)
@@ -127,8 +125,16 @@ func explainSetup(err error) error {
 	return fmt.Errorf("%s: %w", advice, err)
 }
 
+// explainConnect is explainSetup for what prevented a connection, of which TLS may be the reason.
+func explainConnect(c *pgx.ConnConfig, err error) error {
+	if advice := tlsAdvice(c, err); advice != "" {
+		return fmt.Errorf("%s: %w", advice, err)
+	}
+	return explainSetup(err)
+}
+
 // tlsAdvice says what a person can do about a connection that failed because of TLS; it is empty for every other one.
-func tlsAdvice(err error) string {
+func tlsAdvice(c *pgx.ConnConfig, err error) string {
 	var (
 		unknown x509.UnknownAuthorityError
 		name    x509.HostnameError
@@ -142,10 +148,20 @@ func tlsAdvice(err error) string {
 		return "the database's certificate is for another host; connect by a name that is in it"
 	case errors.As(err, &invalid):
 		return "the database needs another certificate"
-	case strings.Contains(text, "server refused TLS connection"): // a plain error of pgconn
-		return "the database speaks no TLS; set ssl = on in its settings"
 	case strings.Contains(text, "remote error: tls:") && strings.Contains(text, "certificate"): // as crypto/tls words an alert
 		return "the database does not take our certificate; give one that it trusts by sslcert and sslkey in the URL"
+	case strings.Contains(text, "server refused TLS connection") && insistsOnTLS(c): // a plain error of pgconn
+		return "the database speaks no TLS; set ssl = on in its settings"
 	}
 	return ""
+}
+
+// insistsOnTLS says whether there is no attempt without TLS, as with sslmode=prefer, after which a refusal means nothing.
+func insistsOnTLS(c *pgx.ConnConfig) bool {
+	for _, f := range c.Fallbacks {
+		if f.TLSConfig == nil {
+			return false
+		}
+	}
+	return c.TLSConfig != nil
 }
