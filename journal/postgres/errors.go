@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"barrage/journal"
 
@@ -33,11 +34,15 @@ func isCode(err error, code string) bool {
 	return ok && pg.Code == code
 }
 
+// deadlockPause is how long the winner of a deadlock has to take what it waited for.
+const deadlockPause = 50 * time.Millisecond
+
 // twice runs a statement, and once more when the database ended it to end a deadlock. That is what happens when two statements remove
-// the same messages at once, which they lock in different orders.
+// the same messages at once, which they lock in different orders. The other one, which waited for a lock of this one, gets it first.
 func twice(statement func() error) error {
 	err := statement()
 	if isCode(err, deadlockDetected) {
+		time.Sleep(deadlockPause)
 		err = statement()
 	}
 	return err
