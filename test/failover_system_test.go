@@ -64,6 +64,9 @@ func whatIsWrongIsTold(t *testing.T, c *testserver.NodeCluster) {
 			t.Errorf("starting with %v ends with exit code %d: got %d", wrong.words, wrong.code, code)
 		}
 		oneSentence(t, output, wrong.words...)
+		if strings.Contains(output, "--ca") {
+			t.Errorf("no flag is advised that serve does not have:\n%s", output)
+		}
 		secret(t, output)
 	}
 	// Without its broker a node starts; what is wrong is in its log.

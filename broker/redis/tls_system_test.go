@@ -4,6 +4,7 @@ package redis
 
 import (
 	"log/slog"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -58,6 +59,10 @@ func TestASilentServerIsNoticedBehindTLS(t *testing.T) {
 	await(t, "the broker comes up when the server answers", func() bool { return heard.State().Up })
 }
 
+// cutOff is all that can be told when the server, which has not taken our certificate, ends the connection before it has read everything: its
+// word on that may be lost.
+const cutOff = "reset by peer|broken pipe|EOF"
+
 func TestWhatIsWrongWithTLSIsTold(t *testing.T) {
 	r, plain := startSecure(t), startRedis(t)
 	other := testcert.New(3)
@@ -72,8 +77,8 @@ func TestWhatIsWrongWithTLSIsTold(t *testing.T) {
 	for url, want := range map[string]string{
 		"rediss://" + who + r.Addr() + "?tls_ca=" + otherFile + show:                                          "by tls_ca",
 		"rediss://" + who + r.Addr() + "?tls_ca=" + right + "&tls_server_name=redis.example" + show:           "by tls_server_name",
-		"rediss://" + who + r.Addr() + "?tls_ca=" + right:                                                     "certificate",
-		"rediss://" + who + r.Addr() + "?tls_ca=" + right + "&tls_cert=" + otherFile + "&tls_key=" + otherKey: "authority",
+		"rediss://" + who + r.Addr() + "?tls_ca=" + right:                                                     "certificate|" + cutOff,
+		"rediss://" + who + r.Addr() + "?tls_ca=" + right + "&tls_cert=" + otherFile + "&tls_key=" + otherKey: "authority|" + cutOff,
 		"rediss://nodes:right-word@" + r.Addr() + "?tls_ca=" + right + show:                                   "WRONGPASS",
 		"rediss://" + who + plain.Addr():                                                                      "name a port that speaks it",
 	} {
@@ -86,8 +91,8 @@ func TestWhatIsWrongWithTLSIsTold(t *testing.T) {
 		}
 		await(t, "a connection that is refused is announced", func() bool { return len(heard.States()) > 0 })
 		detail := heard.State().Detail
-		if heard.State().Up || !strings.Contains(detail, want) {
-			t.Errorf("what is wrong with %s is told by %q, got %s", url, want, detail)
+		if heard.State().Up || !regexp.MustCompile(want).MatchString(detail) {
+			t.Errorf("what is wrong with %s is told by %s, got %s", url, want, detail)
 		}
 		closeWithin(t, b, 3*time.Second)
 		for _, secret := range []string{"right/w@rd", "right%2Fw%40rd", "right-word"} {
