@@ -56,7 +56,7 @@ func (s *stream) publish(c *Client) {
 		err := c.Send(fmt.Sprintf(`{"publish":{"data":%d}}`, n))
 		var l Line
 		if err == nil {
-			l, err = c.Next(5 * time.Second)
+			l, err = c.Next(defaultWait)
 		}
 		if s.ended() {
 			return
