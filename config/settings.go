@@ -112,13 +112,13 @@ var settings = []Setting{
 	}, {
 		Name: "journal", Hint: "URL", Summary: "memory:, sqlite:PATH or postgres://… (default: sqlite: in the data folder)",
 		Doc: "Where messages are stored: memory: (gone when the node stops), sqlite:PATH (one node) or postgres://… (clusters). " +
-			"Empty means sqlite:DATA/journal.db.",
+			"Empty means sqlite:DATA/journal.db. docs/databases.md has TLS and a standby that takes over.",
 		secret: urlSecret,
 		field:  func(c *Config) any { return &c.Journal },
 	}, {
 		Name: "broker", Hint: "URL", Summary: "local:, redis://…, redis-sentinel://… or redis-cluster://…",
 		Doc: "How nodes hear of each other's messages at once: local: (this node is alone), redis://…, redis-sentinel://… or " +
-			"redis-cluster://…. All but local: need a journal that the nodes share.",
+			"redis-cluster://…. All but local: need a journal that the nodes share. docs/databases.md has TLS and users.",
 		secret: urlSecret,
 		field:  func(c *Config) any { return &c.Broker },
 	}, {

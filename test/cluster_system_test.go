@@ -222,8 +222,10 @@ func TestRollingRestartLosesNothing(t *testing.T) {
 }
 
 func TestRedisMayGoAwayUnderLoad(t *testing.T) {
-	c := startCluster(t, testserver.ClusterOptions{})
+	c := startCluster(t, testserver.ClusterOptions{Env: []string{liveSpace}})
 	l := startLoad(t, c, "room")
+	live := startStream(t, c.Nodes[0], c.Nodes[1])
+	before := measure(t, c)
 	killed := time.Now()
 	if err := c.Redis.Kill(); err != nil {
 		t.Fatal(err)
@@ -237,9 +239,11 @@ func TestRedisMayGoAwayUnderLoad(t *testing.T) {
 		}
 	}
 	l.within(t, killed, 2500*time.Millisecond, "while Redis is away")
-	if err := c.Redis.Start(); err != nil {
+	bounded(t, c, before, "while Redis is away")
+	if err := c.Redis.Start(); err != nil { // with nothing of what it knew
 		t.Fatal(err)
 	}
+	live.crosses(t, "after Redis came back empty")
 	l.acknowledge(t, 50)
 	// Back to delivery by the broker: messages are quick again.
 	eventually(t, 30*time.Second, "after Redis came back messages are quick again", func() bool {
@@ -257,20 +261,25 @@ func TestRedisMayGoAwayUnderLoad(t *testing.T) {
 }
 
 func TestSilentRedisIsNoticed(t *testing.T) {
-	c := startCluster(t, testserver.ClusterOptions{})
+	c := startCluster(t, testserver.ClusterOptions{Env: []string{liveSpace}})
 	l := startLoad(t, c, "room")
+	live := startStream(t, c.Nodes[0], c.Nodes[1])
+	before := measure(t, c)
 	// Redis stops without closing a connection: only probes can tell.
 	silent := time.Now()
 	if err := c.Redis.Pause(); err != nil {
 		t.Fatal(err)
 	}
-	for time.Since(silent) < 6*time.Second {
+	for time.Since(silent) < 10*time.Second {
 		l.acknowledge(t, 20)
+		bounded(t, c, before, "while Redis is silent")
 	}
 	if err := c.Redis.Resume(); err != nil {
 		t.Fatal(err)
 	}
+	live.crosses(t, "after Redis was silent")
 	l.acknowledge(t, 100)
+	bounded(t, c, before, "after Redis was silent")
 	l.within(t, silent, 8*time.Second, "while Redis is silent")
 	l.finish(t)
 }

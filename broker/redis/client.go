@@ -3,6 +3,9 @@ package redis
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
 	"net"
 	"sync"
 	"time"
@@ -146,9 +149,9 @@ type socket struct {
 	owner *sockets
 }
 
-// dial connects until either context ends.
+// dial connects until either context ends, and for d.Timeout at most: the handshake of TLS is part of that.
 func (s *sockets) dial(life, dialing context.Context, addr string, d *net.Dialer, secure *tls.Config) (net.Conn, error) {
-	ctx, cancel := context.WithCancel(dialing)
+	ctx, cancel := context.WithTimeout(dialing, d.Timeout)
 	defer cancel()
 	defer context.AfterFunc(life, cancel)()
 	raw, err := d.DialContext(ctx, "tcp", addr)
@@ -182,7 +185,28 @@ func handshake(ctx context.Context, c net.Conn, addr string, secure *tls.Config)
 		secure.ServerName = host
 	}
 	conn := tls.Client(c, secure)
-	return conn, conn.HandshakeContext(ctx)
+	return conn, explainTLS(conn.HandshakeContext(ctx))
+}
+
+// explainTLS adds to the error of a handshake what a person can do about it.
+func explainTLS(err error) error {
+	var (
+		unknown x509.UnknownAuthorityError
+		name    x509.HostnameError
+		invalid x509.CertificateInvalidError
+		plain   tls.RecordHeaderError
+	)
+	switch {
+	case errors.As(err, &unknown):
+		return fmt.Errorf("%w; name the file of the authority that signed the server's certificate by tls_ca", err)
+	case errors.As(err, &name):
+		return fmt.Errorf("%w; connect by a name that is in the server's certificate, or give that name by tls_server_name", err)
+	case errors.As(err, &invalid):
+		return fmt.Errorf("%w; the server needs another certificate", err)
+	case errors.As(err, &plain), errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("no answer in TLS: %w; name a port that speaks it, or write redis:// without tls", err)
+	}
+	return err
 }
 
 func (s *sockets) add(c *socket) bool {

@@ -40,8 +40,10 @@ type target struct {
 	watchPassword  string
 	db             int
 	tls            *tls.Config // nil for plain TCP
-	prefix         string      // empty when the URL does not set it
-	partitions     int         // 0 when the URL does not set it
+	certFile       string      // of the certificate to show, and of its key; empty for none
+	keyFile        string
+	prefix         string // empty when the URL does not set it
+	partitions     int    // 0 when the URL does not set it
 }
 
 // String names the servers without any credentials.
@@ -214,15 +216,15 @@ var parameters = map[string]func(t *target, value string) error{
 		return nil
 	},
 	"tls_server_name": func(t *target, v string) error {
-		if t.tls == nil {
-			return bad("tls_server_name is given without TLS; add tls=true")
+		if err := onlyTLS(t, "tls_server_name"); err != nil {
+			return err
 		}
 		t.tls.ServerName = v
 		return nil
 	},
 	"tls_ca": func(t *target, v string) error {
-		if t.tls == nil {
-			return bad("tls_ca is given without TLS; add tls=true")
+		if err := onlyTLS(t, "tls_ca"); err != nil {
+			return err
 		}
 		pem, err := os.ReadFile(v)
 		if err != nil {
@@ -234,8 +236,38 @@ var parameters = map[string]func(t *target, value string) error{
 		}
 		return nil
 	},
+	"tls_cert": func(t *target, v string) error { t.certFile = v; return onlyTLS(t, "tls_cert") },
+	"tls_key":  func(t *target, v string) error { t.keyFile = v; return onlyTLS(t, "tls_key") },
+
 	"sentinel_user":     func(t *target, v string) error { t.watchUser = v; return onlySentinel(t, "sentinel_user") },
 	"sentinel_password": func(t *target, v string) error { t.watchPassword = v; return onlySentinel(t, "sentinel_password") },
+}
+
+func onlyTLS(t *target, name string) error {
+	if t.tls == nil {
+		return bad("%s is given without TLS; write rediss:// or add tls=true", name)
+	}
+	return nil
+}
+
+// setCertificate makes the files of tls_cert and tls_key what the server is shown, when it asks. They are read again for each
+// connection, so that a renewed certificate needs no restart.
+func (t *target) setCertificate() error {
+	if t.certFile == "" && t.keyFile == "" {
+		return nil
+	}
+	if t.certFile == "" || t.keyFile == "" {
+		return bad("tls_cert and tls_key belong together; give both files")
+	}
+	if _, err := tls.LoadX509KeyPair(t.certFile, t.keyFile); err != nil {
+		return bad("tls_cert and tls_key cannot be used: %v", err)
+	}
+	certFile, keyFile := t.certFile, t.keyFile
+	t.tls.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		pair, err := tls.LoadX509KeyPair(certFile, keyFile)
+		return &pair, err
+	}
+	return nil
 }
 
 func onlySentinel(t *target, name string) error {
@@ -278,5 +310,5 @@ func (t *target) setQuery(query string) error {
 			return err
 		}
 	}
-	return nil
+	return t.setCertificate()
 }

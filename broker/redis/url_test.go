@@ -2,11 +2,15 @@ package redis
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
 	"barrage/broker"
+	"barrage/internal/testcert"
 )
 
 func TestParseURL(t *testing.T) {
@@ -73,6 +77,10 @@ func TestBadURLsAreExplained(t *testing.T) {
 		"rediss://h?tls=false":                 "rediss://",
 		"redis://h?tls_server_name=x":          "tls=true",
 		"rediss://h?tls_ca=/does/not/exist":    "tls_ca",
+		"redis://h?tls_cert=x&tls_key=x":       "tls=true",
+		"rediss://h?tls_cert=x":                "belong together",
+		"rediss://h?tls_key=x":                 "belong together",
+		"rediss://h?tls_cert=x&tls_key=y":      "cannot be used",
 		"redis://h?sentinel_user=x":            "redis-sentinel:// alone",
 		"redis-sentinel://h":                   "master's name",
 		"redis-sentinel://h/":                  "master's name",
@@ -117,4 +125,32 @@ func FuzzParseURL(f *testing.F) {
 			t.Errorf("%q is accepted without an address", s)
 		}
 	})
+}
+
+// least is what docs/databases.md gives the user of the nodes.
+var least = strings.Fields("resetchannels &barrage:* -@all +@connection +@pubsub")
+
+func TestURLsOfTheDocumentAreUnderstood(t *testing.T) {
+	text, err := os.ReadFile("../../docs/databases.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	file := func(name string) string { return filepath.Join(dir, name) }
+	err = errors.Join(testcert.New(1).WriteTo(file("redis-ca.pem"), file("redis-ca.key")), testcert.New(2).WriteTo(file("node.pem"), file("node.key")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	urls := regexp.MustCompile(`(?m)^broker: (\S+)$`).FindAllStringSubmatch(strings.ReplaceAll(string(text), "/etc/barrage", dir), -1)
+	if len(urls) != 3 {
+		t.Errorf("the document shows three URLs, got %d", len(urls))
+	}
+	for _, url := range urls {
+		if got, err := parseURL(url[1]); err != nil || got.user != "barrage" || got.tls == nil || got.tls.RootCAs == nil {
+			t.Errorf("%s connects as barrage, and checks certificates: %+v, %v", url[1], got, err)
+		}
+	}
+	if rules := "on >change-me " + strings.Join(least, " "); !strings.Contains(string(text), rules) {
+		t.Errorf("the document shows the rules that are tested with a server: %s", rules)
+	}
 }

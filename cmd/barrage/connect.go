@@ -50,9 +50,9 @@ func (f *connectFlags) tokens() func(context.Context) (string, error) {
 	return client.StaticToken(text)
 }
 
-// advise adds to an error of a command what to do about a certificate that is not trusted.
-func advise(err error) error {
-	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+// advise adds to an error of a command that takes --ca what to do about a certificate that is not trusted.
+func advise(cmd *cobra.Command, err error) error {
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok && cmd.Flags().Lookup("ca") != nil {
 		return fmt.Errorf("%w; if it is yours, give the certificate of its authority with --ca FILE", err)
 	}
 	return err

@@ -49,7 +49,7 @@ func usageError(err error) error {
 // work makes the errors of a command's work distinct from those of its command line.
 func work(f func(cmd *cobra.Command, args []string) error) func(cmd *cobra.Command, args []string) error {
 	return func(cmd *cobra.Command, args []string) error {
-		err := advise(f(cmd, args))
+		err := advise(cmd, f(cmd, args))
 		var coded *exitError
 		if err == nil || errors.As(err, &coded) {
 			return err

@@ -79,8 +79,13 @@ func Serial(state tls.ConnectionState) int64 { return state.PeerCertificates[0].
 // Write writes the pair into dir as cert.pem and key.pem, in place.
 func (p Pair) Write(dir string) (certFile, keyFile string, err error) {
 	certFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	return certFile, keyFile, p.WriteTo(certFile, keyFile)
+}
+
+// WriteTo writes the pair into these two files, in place.
+func (p Pair) WriteTo(certFile, keyFile string) error {
 	if err := os.WriteFile(certFile, p.Cert, 0o600); err != nil {
-		return "", "", err
+		return err
 	}
-	return certFile, keyFile, os.WriteFile(keyFile, p.Key, 0o600)
+	return os.WriteFile(keyFile, p.Key, 0o600)
 }

@@ -3,12 +3,15 @@ package testserver
 import (
 	"fmt"
 	"strings"
+
+	"barrage/internal/testcert"
 )
 
 // NodeCluster is a whole installation: PostgreSQL, Redis, nodes named a, b, c, …, and nginx in front of them. Its
 // methods are for one goroutine; the addresses may be asked for from any.
 type NodeCluster struct {
 	Postgres *Postgres
+	Standby  *Postgres // nil unless ClusterOptions.Standby
 	Redis    *Redis
 	Nodes    []*Node
 	Nginx    *Nginx
@@ -26,7 +29,14 @@ type ClusterOptions struct {
 	Journal func(postgres string) string
 	// Unsafe runs PostgreSQL without fsync: faster, and still safe when only the server dies.
 	Unsafe bool
+	// Standby starts a second PostgreSQL, which the first one waits for with every commit; the nodes know both.
+	Standby bool
+	// Secure makes PostgreSQL and Redis take TLS alone, from clients with a certificate, and with a password, Secret.
+	Secure bool
 }
+
+// Secret is the password of secure clusters: nothing may tell it.
+const Secret = "not/to:be@told"
 
 // StartCluster starts n nodes with PostgreSQL, Redis and nginx, and waits until all of them are ready.
 func StartCluster(n int) (*NodeCluster, error) {
@@ -50,13 +60,26 @@ func StartClusterWith(o ClusterOptions) (*NodeCluster, error) {
 }
 
 func (c *NodeCluster) start(o ClusterOptions) (err error) {
-	if c.Postgres, err = StartPostgresWith(PostgresOptions{Unsafe: o.Unsafe}); err != nil {
+	database, memory := PostgresOptions{Unsafe: o.Unsafe}, RedisOptions{}
+	if o.Secure {
+		server, client := testcert.New(1), testcert.New(2)
+		database.TLS, database.Client, database.Password = &server, &client, Secret
+		memory.TLS, memory.Client, memory.User, memory.Password = &server, &client, "nodes", Secret
+		memory.Rules = []string{"resetchannels", "&barrage:*", "-@all", "+@connection", "+@pubsub"}
+	}
+	if c.Postgres, err = StartPostgresWith(database); err != nil {
 		return err
 	}
-	if c.Redis, err = StartRedis(); err != nil {
+	if c.Redis, err = StartRedisWith(memory); err != nil {
 		return err
 	}
 	journal, broker := c.Postgres.URL(), c.Redis.URL()
+	if o.Standby {
+		if c.Standby, err = c.Postgres.StartStandby(); err != nil {
+			return err
+		}
+		journal = c.Postgres.URLWith(c.Standby)
+	}
 	if o.Journal != nil {
 		journal = o.Journal(journal)
 	}
@@ -126,6 +149,9 @@ func (c *NodeCluster) Close() {
 	}
 	if c.Redis != nil {
 		c.Redis.Close()
+	}
+	if c.Standby != nil {
+		c.Standby.Close()
 	}
 	if c.Postgres != nil {
 		c.Postgres.Close()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/url"
 	"os"
 	"os/exec"
 	"os/user"
@@ -13,6 +14,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"barrage/internal/testcert"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -27,9 +30,15 @@ type PostgresOptions struct {
 	Unsafe bool
 	// Settings are passed as -c name=value.
 	Settings map[string]string
+	// TLS is the server's certificate, which is its own authority; with it connections are taken over TLS alone.
+	TLS *testcert.Pair
+	// Client is the certificate that clients must show; only with TLS. Nobody asks for one when it is nil.
+	Client *testcert.Pair
+	// Password is that of the superuser; nobody is asked for one when it is empty.
+	Password string
 }
 
-// Postgres is one PostgreSQL server of its own, with trust authentication on 127.0.0.1. Its methods are for one
+// Postgres is one PostgreSQL server of its own on 127.0.0.1, whose superuser is postgres. Its methods are for one
 // goroutine; URL and Addr may be called from any.
 type Postgres struct {
 	options PostgresOptions
@@ -46,9 +55,11 @@ type Postgres struct {
 func StartPostgres() (*Postgres, error) { return StartPostgresWith(PostgresOptions{}) }
 
 // StartPostgresWith is StartPostgres with options.
-func StartPostgresWith(o PostgresOptions) (*Postgres, error) {
+func StartPostgresWith(o PostgresOptions) (*Postgres, error) { return startPostgres(o, initialise) }
+
+func startPostgres(o PostgresOptions, fill func(*Postgres) error) (*Postgres, error) {
 	p := &Postgres{options: o}
-	if err := p.create(); err != nil {
+	if err := p.create(fill); err != nil {
 		return nil, errors.Join(fmt.Errorf("testserver: create a PostgreSQL server: %w", err), p.Close())
 	}
 	var err error
@@ -63,9 +74,28 @@ func StartPostgresWith(o PostgresOptions) (*Postgres, error) {
 	return nil, errors.Join(err, p.Close())
 }
 
-// URL is what a client connects to: the database postgres, as its superuser.
-func (p *Postgres) URL() string {
-	return fmt.Sprintf("postgres://postgres@127.0.0.1:%d/postgres?sslmode=disable", p.port)
+// URL is what a client connects to: the database postgres, as its superuser. With TLS it checks the server's certificate.
+func (p *Postgres) URL() string { return p.url(p.Addr()) }
+
+// URLWith is a URL that names several servers, of which the one that takes writes is to be chosen: p and its standby.
+func (p *Postgres) URLWith(standby *Postgres) string {
+	return p.url(p.Addr()+","+standby.Addr()) + "&target_session_attrs=read-write&connect_timeout=2"
+}
+
+func (p *Postgres) url(hosts string) string {
+	user := url.User("postgres")
+	if p.options.Password != "" {
+		user = url.UserPassword("postgres", p.options.Password)
+	}
+	text := "postgres://" + user.String() + "@" + hosts + "/postgres?sslmode="
+	if p.options.TLS == nil {
+		return text + "disable"
+	}
+	text += "verify-full&sslrootcert=" + p.file(serverFiles)
+	if p.options.Client != nil {
+		text += "&sslcert=" + p.file(clientFiles) + "&sslkey=" + p.file(clientFiles+".key")
+	}
+	return text
 }
 
 // PID is the number of the server's first process, which started all others; 0 while it does not run.
@@ -112,9 +142,12 @@ func (p *Postgres) Stop() error { return p.end(syscall.SIGINT) }
 // Kill ends the server in its "immediate" mode, like a crash: the next Start goes through recovery.
 func (p *Postgres) Kill() error { return p.end(syscall.SIGQUIT) }
 
+// Crash ends the server's first process by SIGKILL, which gives it no time to tell anybody; the others end when they notice.
+func (p *Postgres) Crash() error { return p.end(syscall.SIGKILL) }
+
 // Close ends the server and removes its files.
 func (p *Postgres) Close() error {
-	err := p.Kill()
+	err := errors.Join(p.Kill(), p.freeMemory())
 	if p.dir == "" {
 		return err
 	}
@@ -138,8 +171,8 @@ func (p *Postgres) end(sig syscall.Signal) error {
 	}
 }
 
-// create finds the binaries and initialises the data folder.
-func (p *Postgres) create() (err error) {
+// create finds the binaries and makes the server's folder, which fill fills with data.
+func (p *Postgres) create(fill func(*Postgres) error) (err error) {
 	if p.bin, err = postgresFolder(); err != nil {
 		return err
 	}
@@ -151,12 +184,22 @@ func (p *Postgres) create() (err error) {
 			return err
 		}
 	}
-	out, err := p.command("initdb", "-D", p.dataFolder(), "-U", "postgres", "-A", "trust", "-E", "UTF8",
-		"--no-locale", "--no-sync", "--no-instructions").CombinedOutput()
-	if err != nil {
+	if err := p.writeSecrets(); err != nil {
+		return err
+	}
+	return fill(p)
+}
+
+// initialise is the way to fill a data folder that begins empty.
+func initialise(p *Postgres) error {
+	args := []string{"-D", p.dataFolder(), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync", "--no-instructions"}
+	if p.options.Password != "" {
+		args = append(args, "--pwfile", p.file(passwordFile))
+	}
+	if out, err := p.command("initdb", args...).CombinedOutput(); err != nil {
 		return fmt.Errorf("initdb: %w\n%s", err, out)
 	}
-	return nil
+	return os.WriteFile(filepath.Join(p.dataFolder(), "pg_hba.conf"), []byte(p.hostRules()), 0o600)
 }
 
 // becomeUser hands the folder to an unprivileged user, whom the server's processes will run as.
@@ -174,13 +217,21 @@ func (p *Postgres) becomeUser(name string) error {
 		return err
 	}
 	p.cred = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
-	return os.Chown(p.dir, int(uid), int(gid))
+	return p.own(p.dir)
+}
+
+// own hands a file to the user whom the server's processes run as.
+func (p *Postgres) own(path string) error {
+	if p.cred == nil {
+		return nil
+	}
+	return os.Chown(path, int(p.cred.Uid), int(p.cred.Gid))
 }
 
 func (p *Postgres) command(name string, args ...string) *exec.Cmd {
 	cmd := Command(filepath.Join(p.bin, name), args...)
 	cmd.Dir = p.dir
-	cmd.Env = append(os.Environ(), "LC_ALL=C", "PGDATA=", "PGOPTIONS=", "PGTZ=")
+	cmd.Env = append(os.Environ(), "LC_ALL=C", "PGDATA=", "PGOPTIONS=", "PGTZ=UTC")
 	cmd.SysProcAttr.Credential = p.cred
 	return cmd
 }
@@ -190,12 +241,20 @@ func (p *Postgres) arguments() []string {
 		"listen_addresses":        "127.0.0.1",
 		"unix_socket_directories": p.dir,
 		"max_connections":         "200",
+		// In the data folder, so that nothing is left of a server that ends by SIGKILL.
+		"dynamic_shared_memory_type": "mmap",
 	}
 	if len(p.dir) > 80 { // a socket's path is limited to about 100 bytes
 		settings["unix_socket_directories"] = ""
 	}
 	if p.options.Unsafe {
 		settings["fsync"], settings["full_page_writes"] = "off", "off"
+	}
+	if p.options.TLS != nil {
+		settings["ssl"], settings["ssl_cert_file"], settings["ssl_key_file"] = "on", p.file(serverFiles), p.file(serverFiles+".key")
+		if p.options.Client != nil {
+			settings["ssl_ca_file"] = p.file(clientFiles)
+		}
 	}
 	maps.Copy(settings, p.options.Settings)
 	args := []string{"-D", p.dataFolder(), "-p", strconv.Itoa(p.port)}

@@ -5,33 +5,75 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
+
+	"barrage/internal/testcert"
 )
 
 // Redis is one redis-server process that keeps nothing on disk. Its methods may be called from any goroutine.
 type Redis struct {
 	process
-	dir  string
-	owns bool // dir is removed by Close
+	dir     string
+	owns    bool // dir is removed by Close
+	options RedisOptions
+}
+
+// RedisOptions changes how a test's Redis server runs. The zero value is one without TLS that lets everybody in.
+type RedisOptions struct {
+	// TLS is the server's certificate, which is its own authority; with it connections are taken over TLS alone.
+	TLS *testcert.Pair
+	// Client is the certificate that clients must show; only with TLS. Nobody asks for one when it is nil.
+	Client *testcert.Pair
+	// User and Password are those of the only user, who has the Rules of an access control list. Without User nobody is asked.
+	User, Password string
+	Rules          []string
 }
 
 // StartRedis starts a single Redis server.
-func StartRedis() (*Redis, error) {
+func StartRedis() (*Redis, error) { return StartRedisWith(RedisOptions{}) }
+
+// StartRedisWith is StartRedis with options.
+func StartRedisWith(o RedisOptions) (*Redis, error) {
 	dir, err := os.MkdirTemp("", "barrage-redis-")
 	if err != nil {
 		return nil, err
 	}
-	r, err := startRedis(dir)
+	var r *Redis
+	more, err := o.arguments(dir)
+	if err == nil {
+		r, err = startRedis(dir, more...)
+	}
 	if err != nil {
 		os.RemoveAll(dir)
 		return nil, err
 	}
-	r.owns = true
+	r.owns, r.options = true, o
 	return r, nil
+}
+
+// arguments writes the certificates into dir and returns what the server is told of them and of users.
+func (o *RedisOptions) arguments(dir string) (args []string, err error) {
+	if o.User != "" {
+		args = append(append(args, "--user", "default", "off", "--user", o.User, "on", ">"+o.Password), o.Rules...)
+	}
+	if o.TLS == nil {
+		return args, nil
+	}
+	server, client := filepath.Join(dir, serverFiles), filepath.Join(dir, clientFiles)
+	if err := o.TLS.WriteTo(server, server+".key"); err != nil {
+		return nil, err
+	}
+	args = append(args, "--tls-cert-file", server, "--tls-key-file", server+".key")
+	if o.Client == nil {
+		return append(args, "--tls-auth-clients", "no", "--tls-ca-cert-file", server), nil
+	}
+	return append(args, "--tls-auth-clients", "yes", "--tls-ca-cert-file", client), o.Client.WriteTo(client, client+".key")
 }
 
 // startRedis starts a server in dir with more arguments than the usual ones.
@@ -40,10 +82,11 @@ func startRedis(dir string, more ...string) (*Redis, error) {
 	if err != nil {
 		return nil, err
 	}
-	args := append([]string{
-		"--port", port, "--bind", "127.0.0.1", "--dir", dir,
-		"--save", "", "--appendonly", "no", "--daemonize", "no",
-	}, more...)
+	ports := []string{"--port", port}
+	if slices.Contains(more, "--tls-cert-file") {
+		ports = []string{"--port", "0", "--tls-port", port}
+	}
+	args := append(append(ports, "--bind", "127.0.0.1", "--dir", dir, "--save", "", "--appendonly", "no", "--daemonize", "no"), more...)
 	r := &Redis{dir: dir, process: process{
 		name: "redis-server", args: args, addr: addr, log: filepath.Join(dir, "redis.log"),
 	}}
@@ -53,8 +96,31 @@ func startRedis(dir string, more ...string) (*Redis, error) {
 // Addr is the server's address, host:port.
 func (r *Redis) Addr() string { return r.addr }
 
-// URL is the server's address as a broker URL.
-func (r *Redis) URL() string { return "redis://" + r.addr }
+// URL is the server's address as a broker URL. With TLS it checks the server's certificate.
+func (r *Redis) URL() string {
+	host, o := r.addr, &r.options
+	if o.User != "" {
+		host = url.UserPassword(o.User, o.Password).String() + "@" + host
+	}
+	if o.TLS == nil {
+		return "redis://" + host
+	}
+	text := "rediss://" + host + "?tls_ca=" + r.CA()
+	if o.Client != nil {
+		cert, key := r.ClientFiles()
+		text += "&tls_cert=" + cert + "&tls_key=" + key
+	}
+	return text
+}
+
+// CA is the file of the authority that signed the server's certificate.
+func (r *Redis) CA() string { return filepath.Join(r.dir, serverFiles) }
+
+// ClientFiles are the certificate that clients must show, and its key.
+func (r *Redis) ClientFiles() (cert, key string) {
+	cert = filepath.Join(r.dir, clientFiles)
+	return cert, cert + ".key"
+}
 
 // PID is the number of the server's process; 0 while it does not run.
 func (r *Redis) PID() int {
@@ -75,7 +141,7 @@ func (r *Redis) Close() error {
 	return err
 }
 
-// Do sends one command with redis-cli and returns what it printed.
+// Do sends one command with redis-cli and returns what it printed. It knows no TLS and no users.
 func (r *Redis) Do(args ...string) (string, error) {
 	host, port, err := net.SplitHostPort(r.addr)
 	if err != nil {

@@ -55,7 +55,7 @@ func TestABadURLIsSaidInASentence(t *testing.T) {
 		"sqlite:x?synchronous=maybe":         "full, normal, off or extra",
 		"sqlite:x?sync=full":                 `unknown parameter "sync"`,
 		"postgres:nonsense":                  "postgres://",
-		"postgres://u:secret@h:port/db":      "cannot parse",
+		"postgres://u:secret@h:port/db":      "invalid port",
 		"postgres://h/db?pool_max_conns=lot": "pool_max_conns",
 	} {
 		_, err := open.Journal(context.Background(), url, quiet)

@@ -2,11 +2,15 @@ package postgres
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"strings"
+	"time"
 
 	"barrage/journal"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
@@ -30,11 +34,15 @@ func isCode(err error, code string) bool {
 	return ok && pg.Code == code
 }
 
+// deadlockPause is how long the winner of a deadlock has to take what it waited for.
+const deadlockPause = 50 * time.Millisecond
+
 // twice runs a statement, and once more when the database ended it to end a deadlock. That is what happens when two statements remove
-// the same messages at once, which they lock in different orders.
+// the same messages at once, which they lock in different orders. The other one, which waited for a lock of this one, gets it first.
 func twice(statement func() error) error {
 	err := statement()
 	if isCode(err, deadlockDetected) {
+		time.Sleep(deadlockPause)
 		err = statement()
 	}
 	return err
@@ -120,4 +128,45 @@ func explainSetup(err error) error {
 		return fmt.Errorf("%w: %w", journal.ErrUnavailable, err)
 	}
 	return fmt.Errorf("%s: %w", advice, err)
+}
+
+// explainConnect is explainSetup for what prevented a connection, of which TLS may be the reason.
+func explainConnect(c *pgx.ConnConfig, err error) error {
+	if advice := tlsAdvice(c, err); advice != "" {
+		return fmt.Errorf("%s: %w", advice, err)
+	}
+	return explainSetup(err)
+}
+
+// tlsAdvice says what a person can do about a connection that failed because of TLS; it is empty for every other one.
+func tlsAdvice(c *pgx.ConnConfig, err error) string {
+	var (
+		unknown x509.UnknownAuthorityError
+		name    x509.HostnameError
+		invalid x509.CertificateInvalidError
+	)
+	text := err.Error()
+	switch {
+	case errors.As(err, &unknown):
+		return "the database's certificate is not trusted; name the file of the authority that signed it by sslrootcert in the URL"
+	case errors.As(err, &name):
+		return "the database's certificate is for another host; connect by a name that is in it"
+	case errors.As(err, &invalid):
+		return "the database needs another certificate"
+	case strings.Contains(text, "remote error: tls:") && strings.Contains(text, "certificate"): // as crypto/tls words an alert
+		return "the database does not take our certificate; give one that it trusts by sslcert and sslkey in the URL"
+	case strings.Contains(text, "server refused TLS connection") && insistsOnTLS(c): // a plain error of pgconn
+		return "the database speaks no TLS; set ssl = on in its settings"
+	}
+	return ""
+}
+
+// insistsOnTLS says whether there is no attempt without TLS, as with sslmode=prefer, after which a refusal means nothing.
+func insistsOnTLS(c *pgx.ConnConfig) bool {
+	for _, f := range c.Fallbacks {
+		if f.TLSConfig == nil {
+			return false
+		}
+	}
+	return c.TLSConfig != nil
 }

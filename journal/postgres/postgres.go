@@ -79,8 +79,10 @@ func Open(_ context.Context, url string, log *slog.Logger) (*Journal, error) {
 	}
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
-		// The error's text hides the password; its fields do not, so it goes no further.
-		return nil, fmt.Errorf("%w: %s", journal.ErrURL, err.Error())
+		return nil, badURL(err)
+	}
+	if err := checkHosts(config.ConnConfig); err != nil {
+		return nil, err
 	}
 	configure(config, url)
 	pool, err := pgxpool.NewWithConfig(context.Background(), config)

@@ -90,7 +90,7 @@ func (j *Journal) prepare(ctx context.Context) error {
 	defer cancel()
 	c, err := j.pool.Acquire(looking)
 	if err != nil {
-		return explainSetup(err)
+		return explainConnect(j.pool.Config().ConnConfig, err)
 	}
 	defer c.Release()
 	var encoding string

@@ -1,0 +1,35 @@
+package postgres
+
+import (
+	"fmt"
+	"strings"
+
+	"barrage/journal"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// badURL is the error of a URL that cannot be understood. It tells what is wrong and nothing of the URL: where it is wrong, what is the
+// password in it is a guess.
+func badURL(err error) error {
+	text := err.Error() // cannot parse `URL`: what is wrong
+	if i := strings.LastIndex(text, "`: "); i >= 0 {
+		text = text[i+len("`: "):]
+	}
+	return fmt.Errorf("%w: %s; write postgres://user:password@host:port/database, and in user and password %% as %%25, @ as %%40, "+
+		"/ as %%2F, : as %%3A and ? as %%3F", journal.ErrURL, text)
+}
+
+// checkHosts refuses what looks like a host and is the end of a password: it would be looked up, and be in the log.
+func checkHosts(c *pgx.ConnConfig) error {
+	hosts := []string{c.Host}
+	for _, f := range c.Fallbacks {
+		hosts = append(hosts, f.Host)
+	}
+	for _, h := range hosts {
+		if strings.Contains(h, "@") {
+			return fmt.Errorf("%w: there is an @ in the host; in user and password write @ as %%40", journal.ErrURL)
+		}
+	}
+	return nil
+}
