@@ -101,6 +101,7 @@ type Cluster struct {
 	wake    chan struct{} // one token: there is something to do
 	quit    chan struct{} // closed by Close
 	done    chan struct{} // closed when run has ended
+	self    *peer         // this node as an heir of others; immutable
 
 	mu       sync.Mutex
 	carrier  Carrier            // owner: mu; nil before Start
@@ -128,8 +129,9 @@ func New(o Options) *Cluster {
 	if o.Load == nil {
 		o.Load = func() Load { return Load{} }
 	}
+	now := time.Now()
 	return &Cluster{
-		o: o, log: o.Log, started: time.Now(), handlers: map[string]Handler{}, peers: map[string]*peer{}, senders: map[string]*sender{},
+		o: o, log: o.Log, started: now, self: &peer{id: o.ID, begun: now, since: now}, handlers: map[string]Handler{}, peers: map[string]*peer{}, senders: map[string]*sender{},
 		asks: map[uint64]*ask{}, wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}),
 	}
 }
