@@ -200,6 +200,14 @@ func (c *Cluster) awake(now time.Time) {
 	}
 }
 
+// Gone says whether another node is known to have left, or to have been replaced, within the last half minute. It never blocks.
+func (c *Cluster) Gone(id string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p := c.peers[id]
+	return p != nil && p.gone
+}
+
 // alive says whether another node is alive, as far as is known here.
 func (c *Cluster) alive(id string) bool {
 	c.mu.Lock()
@@ -239,7 +247,7 @@ func (c *Cluster) tickPeers(now time.Time) (next time.Time) {
 				next = at
 			}
 		}
-		if ends := p.heard.Add(c.o.Lease); now.Before(ends) {
+		if ends := c.ends(p); now.Before(ends) {
 			if ends.Before(next) {
 				next = ends
 			}
@@ -265,6 +273,17 @@ func (c *Cluster) tickPeers(now time.Time) (next time.Time) {
 		c.beat(everyone, false)
 	}
 	return next
+}
+
+// remembered is how long it is known that a node is gone: longer than what it told others counts for.
+const remembered = 30 * time.Second
+
+// ends is when a node that is not heard of before is to be forgotten. The caller holds mu.
+func (c *Cluster) ends(p *peer) time.Time {
+	if p.gone {
+		return p.heard.Add(max(c.o.Lease, remembered))
+	}
+	return p.heard.Add(c.o.Lease)
 }
 
 // forget ends a node whose lease is over, or that was gone for as long. The caller holds mu.

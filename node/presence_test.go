@@ -44,17 +44,23 @@ type crew struct {
 func enlist(t testing.TB, count int, o PresenceOptions) *crew {
 	c := &crew{t: t, hub: brokertest.NewHub(1, brokertest.Faults{})}
 	for i := range count {
-		n, err := New(Options{
-			Name: fmt.Sprint("n", i), Version: "1", Journal: memory.New(), Codecs: []channel.Codec{eventLines{}}, Writers: 1, Presence: o,
-			OpenBroker: func(id string, h broker.Handler) (broker.Broker, error) { return c.hub.Join(id, h), nil },
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		c.nodes = append(c.nodes, n)
+		c.start(fmt.Sprint("n", i), o)
 	}
 	time.Sleep(100 * time.Millisecond)
 	return c
+}
+
+// start starts another node.
+func (c *crew) start(name string, o PresenceOptions) *Node {
+	n, err := New(Options{
+		Name: name, Version: "1", Journal: memory.New(), Codecs: []channel.Codec{eventLines{}}, Writers: 1, Presence: o,
+		OpenBroker: func(id string, h broker.Handler) (broker.Broker, error) { return c.hub.Join(id, h), nil },
+	})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.nodes = append(c.nodes, n)
+	return n
 }
 
 func (c *crew) stop() {
@@ -144,6 +150,45 @@ func TestARosterIsTheUnionOfTheLiveNodes(t *testing.T) {
 				t.Error("asking makes no rosters")
 			}
 		}
+		c.stop()
+	})
+}
+
+func TestANodeThatIsStartedAgainIsNotWaitedForUnderItsOldID(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := enlist(t, 3, PresenceOptions{})
+		member, there := eventsOf(t, c.nodes[0], "room"), eventsOf(t, c.nodes[1], "room")
+		enter(c.nodes[0], "room", "alice", "a1")
+		enter(c.nodes[1], "room", "bob", "b1")
+		time.Sleep(10*time.Second + 500*time.Millisecond) // members are told of to other nodes
+		events := proto.EventsOf("room")
+		if got := c.nodes[0].Info(events); got.Members != 2 || got.Nodes != 2 {
+			t.Errorf("members on two nodes are counted, but got %+v", got)
+		}
+		c.hub.Crash(c.nodes[1].ID())
+		again := c.start("n1", PresenceOptions{})
+		enter(again, "room", "bob", "b2")
+		time.Sleep(300 * time.Millisecond)
+		for _, n := range []*Node{c.nodes[0], c.nodes[2], again} {
+			began := time.Now()
+			if r := rosterOf(t, n, "room"); clientsOf(r) != "a1 b2" || len(r.Missing) > 0 || time.Since(began) > 0 {
+				t.Errorf("a roster is complete at once, but %s got %+v after %v", n.Name(), r, time.Since(began))
+			}
+			n.Control(proto.Control{Kind: proto.ControlDisconnect, User: "bob"}, func(_ int, missing []string, _ *proto.Error) {
+				if len(missing) > 0 || time.Since(began) > 0 {
+					t.Errorf("a command reaches all at once, but %q are missing after %v", missing, time.Since(began))
+				}
+			})
+			synctest.Wait()
+		}
+		for range 15 {
+			if got := c.nodes[0].Info(events); got.Members != 1 || got.Nodes != 1 {
+				t.Fatalf("what the old node told of its members does not count any more, but got %+v", got)
+			}
+			time.Sleep(time.Second)
+		}
+		member.out.Close()
+		there.out.Close()
 		c.stop()
 	})
 }
