@@ -69,7 +69,8 @@ var (
 
 // Options of a Cluster. ID and Name are needed; the zero value of the others means their default.
 type Options struct {
-	// ID is unique in the cluster and in time; Name is what people call the node; Version is that of its program.
+	// ID is unique in the cluster and in time; Name is what people call the node, and is no other's; Version is that of its program. Of each
+	// up to 1,024 bytes are used.
 	ID, Name, Version string
 	// Load tells how much there is on this node; it is asked with every heartbeat, and by Nodes.
 	Load func() Load
@@ -126,6 +127,7 @@ func New(o Options) *Cluster {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	o.Name, o.Version = o.Name[:min(len(o.Name), maxTextBytes)], o.Version[:min(len(o.Version), maxTextBytes)]
 	if o.Load == nil {
 		o.Load = func() Load { return Load{} }
 	}

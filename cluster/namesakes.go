@@ -7,10 +7,11 @@ import "time"
 // is as another's; so this is how a node decides, for itself, with nothing but its own clock and what heartbeats say of uptimes:
 //
 //   - Only a node that started later replaces another one.
-//   - A node that hears a new one with its own name says at once, to all, that it is alive. A node that was not heard of since the
-//     new one started, and for proofTime after that was first heard of, is replaced.
-//   - A node that was heard of after the new one started may have been late, so it is replaced when it is silent for more than a
-//     heartbeat. When it was heard of more than a heartbeat after the new one started, it is alive: both are, it is said in
+//   - A node that hears a new one with its own name says at once, to all, that it is alive. A node that was not heard of since
+//     proofTime before the new one started (that word may arrive before any of the new one), and for proofTime after that was first
+//     heard of, is replaced.
+//   - A node that was heard of about when the new one started, or after that, may be alive, or what it said was late: it is replaced
+//     when it is silent for more than a heartbeat. When it was heard of more than a heartbeat after the new one started, it is alive: both are, it is said in
 //     the log, and from then on each has its own lease and nothing else. So two nodes with one name never take turns.
 //   - A replaced node that is heard of again is back: it was cut off, and somebody started another one in its place.
 
@@ -48,7 +49,7 @@ func (c *Cluster) replacedAt(p *peer) (at time.Time, ok bool) {
 	switch {
 	case h == nil || h.gone || !h.begun.After(p.begun):
 		return at, false
-	case p.spoke.Before(h.begun):
+	case p.spoke.Before(h.begun.Add(-proofTime)):
 		return later(h.since, p.heard).Add(proofTime), true
 	case p.spoke.Before(h.begun.Add(c.patience())):
 		return p.spoke.Add(c.patience()), true

@@ -140,7 +140,7 @@ func TestLiveNodesWithOneNameDoNotReplaceEachOther(t *testing.T) {
 			for range 600 {
 				time.Sleep(100 * time.Millisecond)
 				if got := ids(a) + "|" + ids(b) + "|" + ids(b2); got != "a1 b1 b2|a1 b1 b2|a1 b1 b2" {
-					t.Fatalf("started %v apart, two nodes with one name are both there all the time, but the nodes are %s", apart, got)
+					t.Fatalf("started %v apart, two nodes with one name are both there all the time, but the nodes are %s: %q", apart, got, log.lines)
 				}
 			}
 			if p, m := said(t, a, Query{Kind: "who"}); p != "a1 b1 b2" || m != "" {
@@ -250,13 +250,15 @@ func TestHeartbeatsThatAreLate(t *testing.T) {
 		{"a heartbeat that is repeated proves nothing", []beat{{0, 9000, "b1"}, {1000, 10, "b2"}, {1100, 9000, "b1"}}, 1260, "a b2"},
 		{"one that was overtaken proves nothing", []beat{{0, 9000, "b1"}, {1000, 10, "b2"}, {1100, 7000, "b1"}}, 1260, "a b2"},
 		{"nor does it bring anyone back", []beat{{0, 9000, "b1"}, {1000, 10, "b2"}, {2000, 7000, "b1"}}, 2100, "a b2"},
+		{"one that spoke just before may be alive", []beat{{0, 9000, "b1"}, {200, 10, "b2"}}, 2400, "a b1 b2"},
+		{"and is not, when it is silent", []beat{{0, 9000, "b1"}, {200, 10, "b2"}}, 2510, "a b2"},
 		{"a late one keeps the old node for now", []beat{{0, 9000, "b1"}, {1000, 10, "b2"}, {1100, 9500, "b1"}}, 3500, "a b1 b2"},
 		{"but not until its lease ends", []beat{{0, 9000, "b1"}, {1000, 10, "b2"}, {1100, 9500, "b1"}, {3000, 2010, "b2"}}, 3610, "a b2"},
 		{"a late one that brings it back does not for long", []beat{{0, 9000, "b1"}, {1000, 10, "b2"}, {1300, 9500, "b1"}}, 3810, "a b2"},
 		{"one who speaks as long as the new one is alive", []beat{{0, 9000, "b1"}, {1000, 10, "b2"}, {2000, 11000, "b1"}, {4000, 13000, "b1"}, {8000, 7010, "b2"}}, 11900, "a b1 b2"},
 		{"and has its lease", []beat{{0, 9000, "b1"}, {1000, 10, "b2"}, {2000, 11000, "b1"}, {4000, 13000, "b1"}, {8000, 7010, "b2"}}, 12100, "a b2"},
 		{"the old one may be heard of last", []beat{{1000, 10, "b2"}, {1100, 9500, "b1"}}, 3610, "a b2"},
-		{"two restarts", []beat{{0, 9000, "b1"}, {1000, 10, "b2"}, {1100, 10, "b3"}}, 1360, "a b3"},
+		{"two restarts", []beat{{0, 9000, "b1"}, {1000, 10, "b2"}, {1500, 10, "b3"}}, 1760, "a b3"},
 		{"another name is another node", []beat{{0, 9000, "c1"}, {1000, 10, "b2"}}, 2000, "a b2 c1"},
 	} {
 		synctest.Test(t, func(t *testing.T) {

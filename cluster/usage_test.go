@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -110,5 +111,69 @@ func TestLookingAtAllUsersLetsOthersIn(t *testing.T) {
 	}
 	if r := u.report(time.Now()); len(r.Connections) != 0 {
 		t.Errorf("users with 1 connection are not told of, but %d are", len(r.Connections))
+	}
+}
+
+// Users come and go while the report lets others in.
+func TestAUserWhoComesBackDuringAReportCounts(t *testing.T) {
+	u := NewUsage(New(Options{ID: "a", Name: "a"}))
+	const users = 4 * breath
+	for i := range users {
+		u.Connected(fmt.Sprint(i))
+	}
+	for round := range 300 {
+		began, done := make(chan struct{}), make(chan struct{})
+		go func() {
+			close(began)
+			for i := range users {
+				u.Disconnected(fmt.Sprint(i))
+				u.Connected(fmt.Sprint(i))
+			}
+			close(done)
+		}()
+		<-began
+		u.report(time.Now())
+		<-done
+		if n := len(u.own); n != users {
+			t.Fatalf("all %d users are followed as long as they are connected, but after %d reports %d are", users, round+1, n)
+		}
+	}
+}
+
+// What another node says of users changes while old words are forgotten.
+func TestWhatIsHeardWhileOldWordsAreForgottenCounts(t *testing.T) {
+	u := NewUsage(New(Options{ID: "a", Name: "a"}))
+	const users = 2 * breath
+	say := func(user string, used, connections int) {
+		body, _ := json.Marshal(usageReport{Used: map[string]int{user: used}, Connections: map[string]int{user: connections}})
+		if _, err := u.hear(Request{From: "b", Payload: body}); err != nil {
+			t.Error(err)
+		}
+	}
+	for range 20 {
+		for i := range users {
+			say(fmt.Sprint(i), 1, 2)
+		}
+		began, done := make(chan struct{}), make(chan struct{})
+		go func() {
+			close(began)
+			for i := range users {
+				say(fmt.Sprint(i), 1000, 0)
+				say(fmt.Sprint(i), 1000, 2)
+			}
+			close(done)
+		}()
+		<-began
+		u.forget(time.Now().Add(5 * time.Second)) // what was used before is nothing by now, but 1,000 are not
+		<-done
+		for i := range users {
+			if n := u.remote[fmt.Sprint(i)]["b"].connections; n != 2 {
+				t.Fatalf("another node's last word of a user's connections is 2, but %d count", n)
+			}
+			if n := u.used[fmt.Sprint(i)].sum; n < 1000 {
+				t.Fatalf("what a user has just used counts, but %v does", n)
+			}
+		}
+		clear(u.used)
 	}
 }
