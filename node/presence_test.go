@@ -462,3 +462,50 @@ func BenchmarkEnterExit(b *testing.B) {
 	b.ReportMetric(float64(bytes)/members, "bytes/member")
 	runtime.KeepAlive(n)
 }
+
+// Names that JSON writes six times as long make a question about many users larger than one may be.
+func TestUsersWithLongNamesWhoAreElsewhereAreNotToldOf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := enlist(t, 2, PresenceOptions{})
+		for i := range maxMovesAsked {
+			name := fmt.Sprintf("%s%d", strings.Repeat("<", 250), i/100) // small rooms
+			user := fmt.Sprintf("%s%d", strings.Repeat("<", 250), i)
+			enter(c.nodes[0], name, user, fmt.Sprint("c", i))
+		}
+		time.Sleep(time.Second)
+		told := c.nodes[0].Stats().Joins.Load()
+		for i := range maxMovesAsked {
+			name := fmt.Sprintf("%s%d", strings.Repeat("<", 250), i/100)
+			user := fmt.Sprintf("%s%d", strings.Repeat("<", 250), i)
+			enter(c.nodes[1], name, user, fmt.Sprint("d", i))
+		}
+		time.Sleep(time.Second)
+		if again := c.nodes[1].Stats().Joins.Load(); told != maxMovesAsked || again != 0 {
+			t.Errorf("%d users join once, on whichever nodes they are, but %d joins were told, and %d again", maxMovesAsked, told, again)
+		}
+		c.stop()
+	})
+}
+
+func TestANodeThatStopsHandsOverLeavesOfUsersWithMuchInfo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := enlist(t, 2, PresenceOptions{})
+		info := json.RawMessage(`"` + strings.Repeat("i", 8000) + `"`)
+		const users = 150
+		for i := range users {
+			c.nodes[0].Enter("room", proto.MemberInfo{User: fmt.Sprint("u", i), Client: fmt.Sprint("c", i), Info: info}, true)
+		}
+		time.Sleep(time.Second)
+		for i := range users {
+			c.nodes[0].Exit("room", fmt.Sprint("c", i))
+		}
+		stop(t, c.nodes[0])
+		heir := c.nodes[1]
+		c.nodes = c.nodes[1:]
+		time.Sleep(5 * time.Second)
+		if told := heir.Stats().Leaves.Load(); told != users {
+			t.Errorf("all %d leaves that were pending are told by another node, but %d were", users, told)
+		}
+		c.stop()
+	})
+}
