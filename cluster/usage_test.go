@@ -144,22 +144,28 @@ func TestAUserWhoComesBackDuringAReportCounts(t *testing.T) {
 func TestWhatIsHeardWhileOldWordsAreForgottenCounts(t *testing.T) {
 	u := NewUsage(New(Options{ID: "a", Name: "a"}))
 	const users = 2 * breath
-	say := func(user string, used, connections int) {
-		body, _ := json.Marshal(usageReport{Used: map[string]int{user: used}, Connections: map[string]int{user: connections}})
+	say := func(body []byte) {
 		if _, err := u.hear(Request{From: "b", Payload: body}); err != nil {
 			t.Error(err)
 		}
 	}
+	old := usageReport{Used: map[string]int{}, Connections: map[string]int{}}
+	var gone, back [users][]byte
+	for i := range users {
+		user := fmt.Sprint(i)
+		old.Used[user], old.Connections[user] = 1, 2
+		gone[i] = fmt.Appendf(nil, `{"used":{"%d":1000},"connections":{"%d":0}}`, i, i)
+		back[i] = fmt.Appendf(nil, `{"used":{"%d":1000},"connections":{"%d":2}}`, i, i)
+	}
+	all, _ := json.Marshal(old)
 	for range 20 {
-		for i := range users {
-			say(fmt.Sprint(i), 1, 2)
-		}
+		say(all)
 		began, done := make(chan struct{}), make(chan struct{})
 		go func() {
 			close(began)
 			for i := range users {
-				say(fmt.Sprint(i), 1000, 0)
-				say(fmt.Sprint(i), 1000, 2)
+				say(gone[i])
+				say(back[i])
 			}
 			close(done)
 		}()
