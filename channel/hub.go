@@ -67,6 +67,9 @@ type Options struct {
 	// AuditUp and AuditDown are how often the heads of all channels are compared with the journal while the broker
 	// works (10 s) and while it does not (1 s).
 	AuditUp, AuditDown time.Duration
+	// Gone, when set, says whether another node is known to be gone, so that the members it told of do not count any more. It is called
+	// with a channel locked, and must not block.
+	Gone func(node string) bool
 }
 
 // Stats counts what a hub did since the start.
@@ -96,6 +99,7 @@ type Hub struct {
 	codecs      []Codec
 	namespaces  Namespaces
 	log         *slog.Logger
+	gone        func(node string) bool // nil: none is
 	linger      time.Duration
 	patience    time.Duration
 	audit       [2]time.Duration // down, up
@@ -126,7 +130,7 @@ const maxReads = 16
 // NewHub starts a hub.
 func NewHub(o Options) *Hub {
 	h := &Hub{
-		store: o.Store, subscriber: o.Subscriber, writers: o.Writers, codecs: o.Codecs, namespaces: o.Namespaces, log: o.Log,
+		store: o.Store, subscriber: o.Subscriber, writers: o.Writers, codecs: o.Codecs, namespaces: o.Namespaces, log: o.Log, gone: o.Gone,
 		linger: or(o.Linger, 30*time.Second), patience: or(o.Patience, 10*time.Second),
 		audit:       [2]time.Duration{or(o.AuditDown, time.Second), or(o.AuditUp, 10*time.Second)},
 		readTimeout: 10 * time.Second, retryPages: 250 * time.Millisecond,

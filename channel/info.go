@@ -6,7 +6,7 @@ import (
 	"barrage/proto"
 )
 
-// memberLease is how long another node's word about its members counts.
+// memberLease is how long another node's word about its members counts, unless it is known to be gone.
 const memberLease = 25 * time.Second
 
 // Count is how many members a channel has.
@@ -28,8 +28,8 @@ func (h *Hub) Members(name string) (n Count) {
 	if n.Members = c.local(); n.Members > 0 {
 		n.Nodes = 1
 	}
-	for _, l := range c.remote {
-		if l.members > 0 && h.now().Before(l.until) {
+	for node, l := range c.remote {
+		if l.members > 0 && h.now().Before(l.until) && (h.gone == nil || !h.gone(node)) {
 			n.Members += l.members
 			n.Nodes++
 		}

@@ -69,7 +69,8 @@ var (
 
 // Options of a Cluster. ID and Name are needed; the zero value of the others means their default.
 type Options struct {
-	// ID is unique in the cluster and in time; Name is what people call the node; Version is that of its program.
+	// ID is unique in the cluster and in time; Name is what people call the node, and is no other's; Version is that of its program. Of each
+	// up to 1,024 bytes are used.
 	ID, Name, Version string
 	// Load tells how much there is on this node; it is asked with every heartbeat, and by Nodes.
 	Load func() Load
@@ -101,6 +102,7 @@ type Cluster struct {
 	wake    chan struct{} // one token: there is something to do
 	quit    chan struct{} // closed by Close
 	done    chan struct{} // closed when run has ended
+	self    *peer         // this node as an heir of others; immutable
 
 	mu       sync.Mutex
 	carrier  Carrier            // owner: mu; nil before Start
@@ -125,11 +127,13 @@ func New(o Options) *Cluster {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	o.Name, o.Version = o.Name[:min(len(o.Name), maxTextBytes)], o.Version[:min(len(o.Version), maxTextBytes)]
 	if o.Load == nil {
 		o.Load = func() Load { return Load{} }
 	}
+	now := time.Now()
 	return &Cluster{
-		o: o, log: o.Log, started: time.Now(), handlers: map[string]Handler{}, peers: map[string]*peer{}, senders: map[string]*sender{},
+		o: o, log: o.Log, started: now, self: &peer{id: o.ID, begun: now, since: now}, handlers: map[string]Handler{}, peers: map[string]*peer{}, senders: map[string]*sender{},
 		asks: map[uint64]*ask{}, wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}),
 	}
 }

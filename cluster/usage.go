@@ -185,7 +185,8 @@ func (u *Usage) Run(ctx context.Context) {
 	}
 }
 
-// pause lets others have mu after every breath. The caller holds mu, and ranges over a map: that may change meanwhile.
+// pause lets others have mu after every breath. The caller holds mu, and ranges over the keys of a map: that may change meanwhile, so
+// it looks up what it finds only afterwards.
 func (u *Usage) pause(n int) {
 	if n%breath == breath-1 {
 		u.mu.Unlock()
@@ -200,12 +201,16 @@ func (u *Usage) report(now time.Time) usageReport {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	size, n := 0, 0
-	for user, o := range u.own {
+	for user := range u.own {
 		if size > maxReportBytes {
 			break // the rest keeps what it has, and is told next
 		}
 		u.pause(n)
 		n++
+		o := u.own[user]
+		if o == nil {
+			continue
+		}
 		if o.used >= minUsed {
 			r.Used[user] = o.used
 			size += len(user) + 16
@@ -276,16 +281,17 @@ func (u *Usage) forget(now time.Time) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	n := 0
-	for user, r := range u.used {
+	for user := range u.used {
 		u.pause(n)
 		n++
-		if r.now(now) < 0.1 {
+		if u.used[user].now(now) < 0.1 {
 			delete(u.used, user)
 		}
 	}
-	for user, nodes := range u.remote {
+	for user := range u.remote {
 		u.pause(n)
 		n++
+		nodes := u.remote[user]
 		for node, h := range nodes {
 			if !now.Before(h.until) {
 				delete(nodes, node)

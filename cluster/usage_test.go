@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -110,5 +111,75 @@ func TestLookingAtAllUsersLetsOthersIn(t *testing.T) {
 	}
 	if r := u.report(time.Now()); len(r.Connections) != 0 {
 		t.Errorf("users with 1 connection are not told of, but %d are", len(r.Connections))
+	}
+}
+
+// Users come and go while the report lets others in.
+func TestAUserWhoComesBackDuringAReportCounts(t *testing.T) {
+	u := NewUsage(New(Options{ID: "a", Name: "a"}))
+	const users = 4 * breath
+	for i := range users {
+		u.Connected(fmt.Sprint(i))
+	}
+	for round := range 300 {
+		began, done := make(chan struct{}), make(chan struct{})
+		go func() {
+			close(began)
+			for i := range users {
+				u.Disconnected(fmt.Sprint(i))
+				u.Connected(fmt.Sprint(i))
+			}
+			close(done)
+		}()
+		<-began
+		u.report(time.Now())
+		<-done
+		if n := len(u.own); n != users {
+			t.Fatalf("all %d users are followed as long as they are connected, but after %d reports %d are", users, round+1, n)
+		}
+	}
+}
+
+// What another node says of users changes while old words are forgotten.
+func TestWhatIsHeardWhileOldWordsAreForgottenCounts(t *testing.T) {
+	u := NewUsage(New(Options{ID: "a", Name: "a"}))
+	const users = 2 * breath
+	say := func(body []byte) {
+		if _, err := u.hear(Request{From: "b", Payload: body}); err != nil {
+			t.Error(err)
+		}
+	}
+	old := usageReport{Used: map[string]int{}, Connections: map[string]int{}}
+	var gone, back [users][]byte
+	for i := range users {
+		user := fmt.Sprint(i)
+		old.Used[user], old.Connections[user] = 1, 2
+		gone[i] = fmt.Appendf(nil, `{"used":{"%d":1000},"connections":{"%d":0}}`, i, i)
+		back[i] = fmt.Appendf(nil, `{"used":{"%d":1000},"connections":{"%d":2}}`, i, i)
+	}
+	all, _ := json.Marshal(old)
+	for range 20 {
+		say(all)
+		began, done := make(chan struct{}), make(chan struct{})
+		go func() {
+			close(began)
+			for i := range users {
+				say(gone[i])
+				say(back[i])
+			}
+			close(done)
+		}()
+		<-began
+		u.forget(time.Now().Add(5 * time.Second)) // what was used before is nothing by now, but 1,000 are not
+		<-done
+		for i := range users {
+			if n := u.remote[fmt.Sprint(i)]["b"].connections; n != 2 {
+				t.Fatalf("another node's last word of a user's connections is 2, but %d count", n)
+			}
+			if n := u.used[fmt.Sprint(i)].sum; n < 1000 {
+				t.Fatalf("what a user has just used counts, but %v does", n)
+			}
+		}
+		clear(u.used)
 	}
 }

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -282,6 +283,12 @@ func (n *Node) askMoves(due []*moving) {
 			n.settleMoves(arrivals, leaves, answers)
 		}})
 	}
+	if asked := len(arrivals) + len(leaves); errors.Is(err, cluster.ErrTooLarge) && asked > 1 {
+		all := slices.Concat(arrivals, leaves)
+		n.askMoves(all[:asked/2])
+		n.askMoves(all[asked/2:])
+		return
+	}
 	if err != nil {
 		n.settleMoves(arrivals, leaves, cluster.Answers{})
 	}
@@ -400,7 +407,7 @@ func (n *Node) has(name, user string) bool {
 // kindHandOver is telling a node of the leaves that another one, which goes away, has pending.
 const kindHandOver = "leaves"
 
-// maxHandOver is how many go into one payload.
+// maxHandOver is how many go into one payload, fewer when they would be too large.
 const maxHandOver = 256
 
 // handedLeave is a leave that another node is to tell.
@@ -421,14 +428,20 @@ func (n *Node) handOver() {
 	if heir == "" {
 		return
 	}
-	for some := range slices.Chunk(leaves, maxHandOver) {
-		payload, err := json.Marshal(some)
+	for size := maxHandOver; len(leaves) > 0; {
+		size = min(size, len(leaves))
+		payload, err := json.Marshal(leaves[:size])
 		if err == nil {
 			err = n.cluster.Tell(kindHandOver, heir, payload)
 		}
-		if err != nil {
-			n.stats.MovesDropped.Add(int64(len(some)))
+		if errors.Is(err, cluster.ErrTooLarge) && size > 1 {
+			size /= 2
+			continue
 		}
+		if err != nil {
+			n.stats.MovesDropped.Add(int64(size))
+		}
+		leaves = leaves[size:]
 	}
 }
 

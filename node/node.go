@@ -126,7 +126,7 @@ func New(o Options) (*Node, error) {
 	sub := &subscriber{}
 	n.hub = channel.NewHub(channel.Options{
 		Store: o.Journal, Subscriber: sub, Writers: n.writers, Codecs: o.Codecs, Namespaces: o.Namespaces, Log: n.log,
-		Linger: o.Linger,
+		Linger: o.Linger, Gone: n.cluster.Gone,
 	})
 	n.writer = journal.NewWriter(o.Journal, journal.WriterOptions{Committed: n.committed, Observe: o.Observe})
 	var err error

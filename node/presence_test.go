@@ -44,17 +44,23 @@ type crew struct {
 func enlist(t testing.TB, count int, o PresenceOptions) *crew {
 	c := &crew{t: t, hub: brokertest.NewHub(1, brokertest.Faults{})}
 	for i := range count {
-		n, err := New(Options{
-			Name: fmt.Sprint("n", i), Version: "1", Journal: memory.New(), Codecs: []channel.Codec{eventLines{}}, Writers: 1, Presence: o,
-			OpenBroker: func(id string, h broker.Handler) (broker.Broker, error) { return c.hub.Join(id, h), nil },
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		c.nodes = append(c.nodes, n)
+		c.start(fmt.Sprint("n", i), o)
 	}
 	time.Sleep(100 * time.Millisecond)
 	return c
+}
+
+// start starts another node.
+func (c *crew) start(name string, o PresenceOptions) *Node {
+	n, err := New(Options{
+		Name: name, Version: "1", Journal: memory.New(), Codecs: []channel.Codec{eventLines{}}, Writers: 1, Presence: o,
+		OpenBroker: func(id string, h broker.Handler) (broker.Broker, error) { return c.hub.Join(id, h), nil },
+	})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.nodes = append(c.nodes, n)
+	return n
 }
 
 func (c *crew) stop() {
@@ -144,6 +150,45 @@ func TestARosterIsTheUnionOfTheLiveNodes(t *testing.T) {
 				t.Error("asking makes no rosters")
 			}
 		}
+		c.stop()
+	})
+}
+
+func TestANodeThatIsStartedAgainIsNotWaitedForUnderItsOldID(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := enlist(t, 3, PresenceOptions{})
+		member, there := eventsOf(t, c.nodes[0], "room"), eventsOf(t, c.nodes[1], "room")
+		enter(c.nodes[0], "room", "alice", "a1")
+		enter(c.nodes[1], "room", "bob", "b1")
+		time.Sleep(10*time.Second + 500*time.Millisecond) // members are told of to other nodes
+		events := proto.EventsOf("room")
+		if got := c.nodes[0].Info(events); got.Members != 2 || got.Nodes != 2 {
+			t.Errorf("members on two nodes are counted, but got %+v", got)
+		}
+		c.hub.Crash(c.nodes[1].ID())
+		again := c.start("n1", PresenceOptions{})
+		enter(again, "room", "bob", "b2")
+		time.Sleep(300 * time.Millisecond)
+		for _, n := range []*Node{c.nodes[0], c.nodes[2], again} {
+			began := time.Now()
+			if r := rosterOf(t, n, "room"); clientsOf(r) != "a1 b2" || len(r.Missing) > 0 || time.Since(began) > 0 {
+				t.Errorf("a roster is complete at once, but %s got %+v after %v", n.Name(), r, time.Since(began))
+			}
+			n.Control(proto.Control{Kind: proto.ControlDisconnect, User: "bob"}, func(_ int, missing []string, _ *proto.Error) {
+				if len(missing) > 0 || time.Since(began) > 0 {
+					t.Errorf("a command reaches all at once, but %q are missing after %v", missing, time.Since(began))
+				}
+			})
+			synctest.Wait()
+		}
+		for range 15 {
+			if got := c.nodes[0].Info(events); got.Members != 1 || got.Nodes != 1 {
+				t.Fatalf("what the old node told of its members does not count any more, but got %+v", got)
+			}
+			time.Sleep(time.Second)
+		}
+		member.out.Close()
+		there.out.Close()
 		c.stop()
 	})
 }
@@ -416,4 +461,51 @@ func BenchmarkEnterExit(b *testing.B) {
 	b.ReportMetric(float64(exiting.Nanoseconds())/float64(b.N)/members, "ns/exit")
 	b.ReportMetric(float64(bytes)/members, "bytes/member")
 	runtime.KeepAlive(n)
+}
+
+// Names that JSON writes six times as long make a question about many users larger than one may be.
+func TestUsersWithLongNamesWhoAreElsewhereAreNotToldOf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := enlist(t, 2, PresenceOptions{})
+		for i := range maxMovesAsked {
+			name := fmt.Sprintf("%s%d", strings.Repeat("<", 250), i/100) // small rooms
+			user := fmt.Sprintf("%s%d", strings.Repeat("<", 250), i)
+			enter(c.nodes[0], name, user, fmt.Sprint("c", i))
+		}
+		time.Sleep(time.Second)
+		told := c.nodes[0].Stats().Joins.Load()
+		for i := range maxMovesAsked {
+			name := fmt.Sprintf("%s%d", strings.Repeat("<", 250), i/100)
+			user := fmt.Sprintf("%s%d", strings.Repeat("<", 250), i)
+			enter(c.nodes[1], name, user, fmt.Sprint("d", i))
+		}
+		time.Sleep(time.Second)
+		if again := c.nodes[1].Stats().Joins.Load(); told != maxMovesAsked || again != 0 {
+			t.Errorf("%d users join once, on whichever nodes they are, but %d joins were told, and %d again", maxMovesAsked, told, again)
+		}
+		c.stop()
+	})
+}
+
+func TestANodeThatStopsHandsOverLeavesOfUsersWithMuchInfo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := enlist(t, 2, PresenceOptions{})
+		info := json.RawMessage(`"` + strings.Repeat("i", 8000) + `"`)
+		const users = 150
+		for i := range users {
+			c.nodes[0].Enter("room", proto.MemberInfo{User: fmt.Sprint("u", i), Client: fmt.Sprint("c", i), Info: info}, true)
+		}
+		time.Sleep(time.Second)
+		for i := range users {
+			c.nodes[0].Exit("room", fmt.Sprint("c", i))
+		}
+		stop(t, c.nodes[0])
+		heir := c.nodes[1]
+		c.nodes = c.nodes[1:]
+		time.Sleep(5 * time.Second)
+		if told := heir.Stats().Leaves.Load(); told != users {
+			t.Errorf("all %d leaves that were pending are told by another node, but %d were", users, told)
+		}
+		c.stop()
+	})
 }

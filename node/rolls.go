@@ -19,6 +19,10 @@ const kindRoll = "roll"
 // maxRolls bounds the answers that are kept; others are asked for anew each time.
 const maxRolls = 16_384
 
+// rollEvery is the shortest time between two questions about a room that changes: those who ask meanwhile wait for the next. So a room
+// that many enter, each of whom wants to find itself, costs so many questions and no more.
+const rollEvery = 100 * time.Millisecond
+
 const (
 	// maxRollsUnderWay bounds the questions under way, and with them the goroutines that give answers; those beyond are refused.
 	maxRollsUnderWay = 1024
@@ -49,8 +53,9 @@ type rollQuestion struct {
 
 // roll is an answer, or the wait for it.
 type roll struct {
-	of      uint64 // the id of this node's roster when it was asked, 0 for none: the roster itself may be gone
-	changes uint64
+	began   time.Time                          // owner: rolls.mu; when the nodes were asked, zero while its turn has not come
+	of      uint64                             // owner: rolls.mu; the id of this node's roster then, 0 for none: the roster itself may be gone
+	changes uint64                             // owner: rolls.mu; likewise
 	waiting []func(proto.Roster, *proto.Error) // owner: rolls.mu
 	done    bool                               // owner: rolls.mu
 	at      time.Time                          // owner: rolls.mu; when it was done
@@ -86,7 +91,7 @@ func (n *Node) call(q rollQuestion, done func(proto.Roster, *proto.Error)) {
 	s.mu.Lock()
 	r := s.calls[q]
 	// Who has just entered a small room here must find itself in its roster.
-	if r != nil && (size > s.limit || r.of == of && r.changes == changes) {
+	if r != nil && (r.began.IsZero() || size > s.limit || r.of == of && r.changes == changes) {
 		switch {
 		case !r.done:
 			r.waiting = append(r.waiting, done)
@@ -106,14 +111,37 @@ func (n *Node) call(q rollQuestion, done func(proto.Roster, *proto.Error)) {
 		return
 	}
 	s.underWay++
-	r = &roll{of: of, changes: changes, waiting: []func(proto.Roster, *proto.Error){done}}
-	if len(s.calls) < maxRolls {
-		if len(s.calls) == 0 {
-			time.AfterFunc(s.fresh, s.sweep)
-		}
-		s.calls[q] = r
+	wait := time.Duration(0)
+	if r != nil {
+		wait = rollEvery - time.Since(r.began)
 	}
+	next := &roll{waiting: []func(proto.Roster, *proto.Error){done}}
+	s.keep(q, next)
 	s.mu.Unlock()
+	if wait > 0 {
+		time.AfterFunc(wait, func() { n.askRoll(q, next) })
+		return
+	}
+	n.askRoll(q, next)
+}
+
+// keep notes what others who ask the same are to share, in place of what was noted before, if there is room. The caller holds mu.
+func (s *rolls) keep(q rollQuestion, r *roll) {
+	if _, kept := s.calls[q]; !kept && len(s.calls) >= maxRolls {
+		return
+	}
+	if len(s.calls) == 0 {
+		time.AfterFunc(s.fresh, s.sweep)
+	}
+	s.calls[q] = r
+}
+
+// askRoll asks all nodes.
+func (n *Node) askRoll(q rollQuestion, r *roll) {
+	of, changes, _ := n.rosters.version(q.Channel)
+	n.rolls.mu.Lock()
+	r.began, r.of, r.changes = time.Now(), of, changes // who enters from now on does not share it
+	n.rolls.mu.Unlock()
 	n.stats.Rosters.Add(1)
 	question, err := json.Marshal(q)
 	if err == nil {
@@ -274,6 +302,7 @@ func (n *Node) merge(answers cluster.Answers, list bool) (out proto.Roster) {
 	}
 	out.Members = fit(out.Members[:min(len(out.Members), n.rolls.limit)])
 	out.Sampled = len(out.Members) < out.Clients
+	out.Share()
 	return out
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -108,4 +109,46 @@ func TestPayloadsThatCannotBeReadAreOneWarningASecond(t *testing.T) {
 		}
 		c.stop()
 	})
+}
+
+func TestARoomThatManyEnterIsAskedForTenTimesASecond(t *testing.T) {
+	for _, crash := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			c := enlist(t, 2, PresenceOptions{})
+			limit := rollEvery
+			if crash {
+				c.hub.Crash(c.nodes[1].ID())
+				limit += time.Second // for an answer without the node that is missing
+			}
+			n := c.nodes[0]
+			for i := range 900 {
+				client := fmt.Sprint("c", i)
+				enter(n, "room", "", client)
+				began := time.Now()
+				n.Presence("room", func(r proto.Roster, err *proto.Error) {
+					found := slices.ContainsFunc(r.Members, func(m proto.MemberInfo) bool { return m.Client == client })
+					if took := time.Since(began); err != nil || !found || took > limit {
+						t.Errorf("who has just entered finds itself within %v, but %s did: %v, after %v, %v", limit, client, found, took, err)
+					}
+				})
+				time.Sleep(time.Millisecond)
+			}
+			time.Sleep(2 * time.Second)
+			if asked := n.Stats().Rosters.Load(); asked > 10 {
+				t.Errorf("900 who enter within 0.9 s and ask cost at most 10 questions, but they cost %d", asked)
+			}
+			n.Exit("room", "c0")
+			if r := rosterOf(t, n, "room"); r.Clients != 899 {
+				t.Errorf("who asks later has what is true then, but %d are in the room", r.Clients)
+			}
+			synctest.Wait()
+			n.rolls.mu.Lock()
+			u := n.rolls.underWay
+			n.rolls.mu.Unlock()
+			if u != 0 {
+				t.Errorf("no question is under way when all are answered, but %d are", u)
+			}
+			c.stop()
+		})
+	}
 }

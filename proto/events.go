@@ -3,6 +3,7 @@ package proto
 import (
 	"encoding/json"
 	"strings"
+	"sync"
 )
 
 // eventsSuffix is a control character: no channel of a client has a name with it.
@@ -36,6 +37,33 @@ type Roster struct {
 	Counts
 	// Sampled says that there are more members than are listed.
 	Sampled bool
+
+	forms *rosterForms // nil until Share
+}
+
+// rosterForms are what a roster was encoded as. There are as many as there are encodings.
+type rosterForms struct {
+	mu   sync.Mutex
+	list map[string][]byte // owner: mu; by encoding
+}
+
+// Share makes Form encode once for all copies of the roster that are made from now on. The roster must not be changed any more.
+func (r *Roster) Share() { r.forms = &rosterForms{list: map[string][]byte{}} }
+
+// Form returns what encode makes of the roster, which is called once for all who ask for the same encoding when the roster is
+// shared: who asks meanwhile waits for it. The bytes must not be changed.
+func (r *Roster) Form(encoding string, encode func() []byte) []byte {
+	if r.forms == nil {
+		return encode()
+	}
+	r.forms.mu.Lock()
+	defer r.forms.mu.Unlock()
+	b, ok := r.forms.list[encoding]
+	if !ok {
+		b = encode()
+		r.forms.list[encoding] = b
+	}
+	return b
 }
 
 // Counts is how many are in a channel, on all nodes.

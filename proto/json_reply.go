@@ -169,6 +169,10 @@ func AppendPresence(dst []byte, p *Presence) []byte {
 		dst = AppendJSONString(dst, p.ID)
 		dst = append(dst, ',')
 	}
+	return append(append(dst, p.Form("json line", func() []byte { return appendRoster(nil, &p.Roster) })...), `}}`...)
+}
+
+func appendRoster(dst []byte, p *Roster) []byte {
 	dst = append(dst, `"members":[`...)
 	for i := range p.Members {
 		if i > 0 {
@@ -185,7 +189,7 @@ func AppendPresence(dst []byte, p *Presence) []byte {
 	if p.Sampled {
 		dst = append(dst, `,"sampled":true`...)
 	}
-	return append(dst, `}}`...)
+	return dst
 }
 
 // AppendJoin appends the line that tells of a member that came; its JSON must be compact.

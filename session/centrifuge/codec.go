@@ -55,6 +55,21 @@ func (w wire) reply(r *protocol.Reply) []byte {
 	return w.append(nil, func(b []byte) []byte { return w.appendReply(b, r) })
 }
 
+// roster is the frame of a reply to who asks for a roster: what is the same for all is encoded once.
+func (w wire) roster(id uint32, r *proto.Roster) []byte {
+	reply := r.Form(w.name(), func() []byte {
+		members := make(map[string]*protocol.ClientInfo, len(r.Members))
+		for i := range r.Members {
+			members[r.Members[i].Client] = clientInfo(&r.Members[i])
+		}
+		return w.appendReply(nil, &protocol.Reply{Presence: &protocol.PresenceResult{Presence: members}})
+	})
+	return w.append(make([]byte, 0, len(reply)+replyRoom), func(b []byte) []byte { return w.appendCopy(b, id, reply) })
+}
+
+// replyRoom is room for the id of a reply and what frames it.
+const replyRoom = 64
+
 // Codecs are the codecs of all formats, in their order. With a compression those for WebSockets follow deflated. They are to be put
 // behind those of package session; the index of the first is Server.First.
 func Codecs(c *session.Compression) (all []channel.Codec) {

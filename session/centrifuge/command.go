@@ -270,11 +270,7 @@ func (s *Session) presence(id uint32, channel string) {
 		if err != nil {
 			s.fail(id, err)
 		} else {
-			members := make(map[string]*protocol.ClientInfo, len(r.Members))
-			for i := range r.Members {
-				members[r.Members[i].Client] = clientInfo(&r.Members[i])
-			}
-			s.reply(&protocol.Reply{Id: id, Presence: &protocol.PresenceResult{Presence: members}})
+			s.sendFrame(s.wire().roster(id, &r))
 		}
 		s.finish(1)
 	})

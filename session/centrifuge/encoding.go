@@ -18,6 +18,8 @@ import (
 type encoding interface {
 	// appendReply appends a reply, or a push in one. Payloads in it must be valid JSON for JSON.
 	appendReply(dst []byte, r *protocol.Reply) []byte
+	// appendCopy appends a reply that appendReply wrote without an id, with that id.
+	appendCopy(dst []byte, id uint32, reply []byte) []byte
 	// appendPublication appends the push of one message of a channel.
 	appendPublication(dst []byte, channel string, m *proto.Message) []byte
 	// cut takes the first command off a frame; command is not valid once the frame is not. ok is false when what begins the frame
@@ -42,6 +44,15 @@ func (jsonEncoding) ping() []byte { return []byte("{}") }
 func (jsonEncoding) embeds(payload []byte) bool { return cfjson.ValidRaw(payload) }
 
 func (jsonEncoding) appendReply(dst []byte, r *protocol.Reply) []byte { return r.AppendJSON(dst) }
+
+func (jsonEncoding) appendCopy(dst []byte, id uint32, reply []byte) []byte {
+	if id > 0 && len(reply) > len("{}") {
+		dst = append(dst, `{"id":`...)
+		dst = append(strconv.AppendUint(dst, uint64(id), 10), ',')
+		reply = reply[1:]
+	}
+	return append(dst, reply...)
+}
 
 func (jsonEncoding) appendPublication(dst []byte, channel string, m *proto.Message) []byte {
 	dst = append(dst, `{"push":`...)
@@ -144,6 +155,20 @@ func (protobufEncoding) appendReply(dst []byte, r *protocol.Reply) []byte {
 		return dst[:0] // it has room for what it has counted
 	}
 	return dst
+}
+
+// replyID is the tag of a reply's id: field 1, a varint.
+const replyID = 1 << 3
+
+func (protobufEncoding) appendCopy(dst []byte, id uint32, reply []byte) []byte {
+	_, size := binary.Uvarint(reply)
+	reply = reply[max(size, 0):]
+	var head []byte
+	if id > 0 {
+		head = binary.AppendUvarint([]byte{replyID}, uint64(id))
+	}
+	dst = binary.AppendUvarint(dst, uint64(len(head)+len(reply)))
+	return append(append(dst, head...), reply...)
 }
 
 func (e protobufEncoding) appendPublication(dst []byte, channel string, m *proto.Message) []byte {

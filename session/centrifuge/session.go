@@ -175,9 +175,11 @@ func (s *Session) finish(history uint8) {
 func (s *Session) fail(id uint32, err *proto.Error) { s.reply(failure(id, err)) }
 
 // reply sends one reply in a frame. A client that lets too much pile up is closed.
-func (s *Session) reply(r *protocol.Reply) {
+func (s *Session) reply(r *protocol.Reply) { s.sendFrame(s.wire().reply(r)) }
+
+// sendFrame is reply with a frame that is written already.
+func (s *Session) sendFrame(frame []byte) {
 	w := s.wire()
-	frame := w.reply(r)
 	if s.deflate && len(frame) <= maxDeflatedReply {
 		frame = w.deflate(frame, 0, s.server().Compression)
 	}

@@ -167,3 +167,40 @@ func TestAKilledNodesMembersVanish(t *testing.T) {
 		return r.Clients == 1 && len(r.Missing) == 0
 	})
 }
+
+// A supervisor starts a killed node again at once.
+func TestAKilledNodeThatIsStartedAgainIsNotWaitedFor(t *testing.T) {
+	redis, err := testserver.StartRedis()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer redis.Close()
+	n, err := open("here", redis.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close(context.Background())
+	n.Enter("room", proto.MemberInfo{User: "user0", Client: "here-0"}, false)
+	killed, _ := start(t, "restarted", redis.URL(), 40)
+	until(t, n, 10*time.Second, "the roster is the union of two nodes", func(r proto.Roster) bool {
+		return r.Clients == 41 && len(r.Missing) == 0
+	})
+	if err := killed.Process.Signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	start(t, "restarted", redis.URL(), 30)
+	took := until(t, n, 5*time.Second, "a node that is started again is in the roster, and its old self is not missing", func(r proto.Roster) bool {
+		return r.Clients == 31 && len(r.Missing) == 0
+	})
+	t.Logf("the roster was complete %v after the node was ready again", took)
+	for range 5 {
+		time.Sleep(1100 * time.Millisecond) // an answer is not given again
+		began := time.Now()
+		if r := rosterOf(n); r.Clients != 31 || len(r.Missing) > 0 || time.Since(began) > 500*time.Millisecond {
+			t.Errorf("every question is answered at once, and completely, but got %d connections, missing %v, after %v", r.Clients, r.Missing, time.Since(began))
+		}
+	}
+	if nodes := n.Cluster(); len(nodes) != 2 {
+		t.Errorf("the old self is not among the nodes, but they are %+v", nodes)
+	}
+}
