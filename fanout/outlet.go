@@ -82,6 +82,43 @@ func (o *Outlet) send(frames []byte) bool {
 	return true
 }
 
+// Answer is Send without the limit, for what the caller has bounded otherwise: see Offer.
+func (o *Outlet) Answer(frames []byte) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.ending && !o.ended {
+		o.push(frames)
+		o.writers.schedule(o)
+	}
+}
+
+// Waiter is who waits until an outlet has room.
+type Waiter interface {
+	// Room is called by a goroutine of its own.
+	Room()
+}
+
+// Offer is Send for what can wait: it queues frames, however many bytes, unless more than half of the limit is pending. Then it reports
+// false, and room hears once that no more than that is pending, if that comes to be: of several that wait the last one, since an
+// outlet has one owner. When the outlet is ending it drops the frames and reports true. Without frames it tells whether there is room.
+func (o *Outlet) Offer(frames []byte, room Waiter) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case o.ending || o.ended:
+	case o.crowded():
+		o.pending.room = room
+		return false
+	case len(frames) > 0:
+		o.push(frames)
+		o.writers.schedule(o)
+	}
+	return true
+}
+
+// crowded says whether more than half of the limit is pending. The outlet is locked.
+func (o *Outlet) crowded() bool { return o.pending.size() > int(o.limit)/2 }
+
 // SendNow is Send for few bytes that need not wait for a writer: when nothing is pending they are written at once.
 func (o *Outlet) SendNow(frames []byte) bool {
 	o.mu.Lock()

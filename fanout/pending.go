@@ -4,7 +4,8 @@ package fanout
 // there are some. Nil is empty.
 type pending struct {
 	buf   []byte
-	taken int // of them
+	taken int    // of them
+	room  Waiter // for the outlet not to be crowded any more; nil for nobody
 }
 
 // maxKept bounds the buffers that are kept for the next one who needs one, in bytes.
@@ -55,7 +56,13 @@ func (o *Outlet) took(n int) int {
 	if o.pending == nil {
 		return 0
 	}
-	if o.pending.taken += n; o.pending.taken == len(o.pending.buf) {
+	p := o.pending
+	p.taken += n
+	if p.room != nil && !o.crowded() {
+		go p.room.Room() // not with the outlet locked
+		p.room = nil
+	}
+	if p.taken == len(p.buf) {
 		o.drop()
 	}
 	return n
@@ -68,7 +75,7 @@ func (o *Outlet) drop() {
 	if p == nil || cap(p.buf) > maxKept {
 		return
 	}
-	p.buf, p.taken = p.buf[:0], 0
+	p.buf, p.taken, p.room = p.buf[:0], 0, nil
 	o.writers.spare.Put(p)
 }
 

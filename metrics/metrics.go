@@ -149,7 +149,7 @@ func gatewayCounters(g *gateway.Gateway) []counter {
 		{"limited_address_connects_total", "Handshakes refused because the address connected too often.", &tooMuch.AddressConnects},
 		{"limited_closed_total", "Connections closed because they went on although they were refused.", &tooMuch.Closed},
 		{"connections_silent_total", "Connections closed because they did not answer a ping.", &gate.NoPong},
-		{"connections_slow_total", "Connections closed because they accepted no bytes or let answers pile up.", &gate.Slow},
+		{"connections_slow_total", "Connections closed because they accepted no bytes, or left no room for what they had to be told.", &gate.Slow},
 		{"connections_violation_total", "Connections closed because they broke the protocol.", &gate.Violation},
 		{"connections_bomb_total", "Connections closed because a compressed message was too large once it was inflated.", &gate.Bombs},
 		{"emulated_total", "Requests with commands of clients over SSE and HTTP streaming that were taken for a session here.", &gate.Emulated},

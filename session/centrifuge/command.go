@@ -199,16 +199,21 @@ func (s *Session) history(id uint32, r *protocol.HistoryRequest) {
 		return
 	}
 	s.begin(1)
+	s.readHistory(id, r, q)
+}
+
+// readHistory answers a history that is under way.
+func (s *Session) readHistory(id uint32, r *protocol.HistoryRequest, q node.HistoryQuery) {
 	s.backend().History(r.Channel, q, func(h proto.History, err *proto.Error) {
-		switch {
-		case err != nil:
-			s.fail(id, err)
-		case r.Since != nil && !proto.Epoch(r.Since.Epoch).Matches(h.Epoch):
-			s.fail(id, proto.ErrUnrecoverable)
-		default:
-			s.reply(&protocol.Reply{Id: id, History: page(&h, r)})
+		if err == nil && r.Since != nil && !proto.Epoch(r.Since.Epoch).Matches(h.Epoch) {
+			err = proto.ErrUnrecoverable
 		}
-		s.finish(1)
+		if err != nil {
+			s.fail(id, err)
+			s.finish(1)
+			return
+		}
+		s.offer(func() *protocol.Reply { return &protocol.Reply{Id: id, History: page(&h, r)} }, func() { s.readHistory(id, r, q) })
 	})
 }
 
@@ -266,17 +271,24 @@ func (s *Session) presence(id uint32, channel string) {
 		return
 	}
 	s.begin(1)
+	s.readPresence(id, channel)
+}
+
+// readPresence answers a presence that is under way.
+func (s *Session) readPresence(id uint32, channel string) {
 	s.backend().Presence(channel, func(r proto.Roster, err *proto.Error) {
 		if err != nil {
 			s.fail(id, err)
-		} else {
+			s.finish(1)
+			return
+		}
+		s.offer(func() *protocol.Reply {
 			members := make(map[string]*protocol.ClientInfo, len(r.Members))
 			for i := range r.Members {
 				members[r.Members[i].Client] = clientInfo(&r.Members[i])
 			}
-			s.reply(&protocol.Reply{Id: id, Presence: &protocol.PresenceResult{Presence: members}})
-		}
-		s.finish(1)
+			return &protocol.Reply{Id: id, Presence: &protocol.PresenceResult{Presence: members}}
+		}, func() { s.readPresence(id, channel) })
 	})
 }
 
@@ -316,11 +328,12 @@ func (s *Session) rpc(id uint32, r *protocol.RPCRequest) {
 		switch {
 		case err != nil:
 			s.fail(id, err)
+			s.finish(0)
 		case !s.wire().embeds(data):
 			s.End(proto.CloseFormat)
+			s.finish(0)
 		default:
-			s.reply(&protocol.Reply{Id: id, Rpc: &protocol.RPCResult{Data: data}})
+			s.offerCall(id, data)
 		}
-		s.finish(0)
 	}})
 }

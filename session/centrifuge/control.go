@@ -57,7 +57,7 @@ func (s *Session) named(channel string) (names []string) {
 func (s *Session) part(name string, why parting) bool {
 	return s.drop(name, func() {
 		if s.state != connecting {
-			s.reply(unsubscribed(name, why))
+			s.push(unsubscribed(name, why))
 		}
 	})
 }
@@ -97,7 +97,7 @@ func (s *Session) subscribeByServer(c proto.Control) bool {
 				push.Recoverable, push.Positioned = true, true
 				push.Epoch, push.Offset = string(j.Epoch), uint64(j.Next-1)
 			}
-			s.reply(&protocol.Reply{Push: &protocol.Push{Channel: c.Channel, Subscribe: push}})
+			s.push(&protocol.Push{Channel: c.Channel, Subscribe: push})
 			return true
 		},
 		Placed: func(m *fanout.Member) { s.placed(sub, m) },
@@ -126,6 +126,6 @@ func (s *Session) refreshByServer(c proto.Control) bool {
 	s.mu.Unlock()
 	push := &protocol.Refresh{}
 	push.Expires, push.Ttl = s.server().ttl(who.Expires)
-	s.reply(&protocol.Reply{Push: &protocol.Push{Refresh: push}})
+	s.push(&protocol.Push{Refresh: push})
 	return true
 }

@@ -58,7 +58,7 @@ type Call struct {
 type Connection interface {
 	// Resume is called when the session is not full any more, once for each time that Full reported true.
 	Resume()
-	// Slow is called once when the session ends because its client let answers pile up.
+	// Slow is called once when the session ends because its client left no room for what it had to be told.
 	Slow()
 	// Admit is called once, by the goroutine that calls Session.Message, when it is known whose the connection is: user is empty for
 	// an anonymous client. The error says why there is no room for another connection of that user.
