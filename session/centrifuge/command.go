@@ -142,7 +142,7 @@ func (s *Session) may(a auth.Action, channel string) (*auth.Identity, auth.Subsc
 	who := s.whoLocked()
 	var terms auth.Subscription
 	sub := s.find(channel)
-	subscribed := sub != nil && sub.state == member
+	subscribed := sub.told()
 	if subscribed && sub.more != nil {
 		terms = sub.more.Subscription
 	}

@@ -120,7 +120,9 @@ func (s *Session) arrive(id uint32, known map[string]*protocol.SubscribeRequest)
 		places = append(places, more...)
 	}
 	for _, p := range places {
-		sub, err := s.add(p.channel, p.terms, p.joinLeave, true)
+		s.mu.Lock()
+		sub, err := s.add(&intent{channel: p.channel, terms: p.terms, joinLeave: p.joinLeave, server: true})
+		s.mu.Unlock()
 		if err != nil {
 			s.End(proto.CloseChannels)
 			return

@@ -75,10 +75,16 @@ func (s *Session) subscribeByServer(c proto.Control) bool {
 	if c.Expires > 0 {
 		terms.Expires = time.Unix(c.Expires, 0)
 	}
-	sub, err := s.add(c.Channel, terms, s.server().announces(c.Channel), true)
-	if err != nil {
-		return err.Code == proto.ErrSubscribed.Code
-	}
+	err := s.enter(&intent{
+		channel: c.Channel, terms: terms, joinLeave: s.server().announces(c.Channel), server: true,
+		join:   func(sub *subscription) { s.joinByServer(sub, c) },
+		refuse: func(*proto.Error) {},
+	})
+	return err == nil || err.Code == proto.ErrSubscribed.Code
+}
+
+// joinByServer makes the client a member, and tells it so.
+func (s *Session) joinByServer(sub *subscription, c proto.Control) {
 	s.backend().Join(c.Channel, channel.JoinRequest{
 		Start: channel.Start{Since: c.Since, Epoch: c.Epoch, Ahead: true}, Format: s.codec(), Outlet: s.conn.Outlet(),
 		Ready: func(j channel.Joined) bool {
@@ -102,7 +108,6 @@ func (s *Session) subscribeByServer(c proto.Control) bool {
 		},
 		Placed: func(m *fanout.Member) { s.placed(sub, m) },
 	})
-	return true
 }
 
 // refreshByServer moves the end of the connection; false when it is not connected.
