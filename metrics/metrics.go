@@ -141,6 +141,7 @@ func gatewayCounters(g *gateway.Gateway) []counter {
 		{"connections_refused_total", "Handshakes refused.", &gate.Refused},
 		{"connections_closed_total", "Connections ended.", &gate.Closed},
 		{"connections_denied_total", "Connections closed at once because they showed no valid token, or their user had too many.", &gate.Denied},
+		{"connections_channels_passed_total", "Channels that clients of the Centrifuge protocol or their tokens named and were not subscribed to: there are none of that name, or they may not.", &gate.PassedOver},
 		{"limited_commands_total", "Commands refused because the connection sent too many.", &tooMuch.Commands},
 		{"limited_publishes_total", "Publishes refused because the connection published too much.", &tooMuch.Publishes},
 		{"limited_user_publishes_total", "Publishes refused because the user published too much.", &tooMuch.UserPublishes},

@@ -68,7 +68,7 @@ func (s *Session) subscribeByServer(c proto.Control) bool {
 	s.mu.Lock()
 	ready := s.state == connected
 	s.mu.Unlock()
-	if !ready || !s.server().exists(c.Channel) {
+	if !ready || s.server().exists(c.Channel) != nil {
 		return false
 	}
 	terms := auth.Subscription{Info: c.Info, Data: c.Data}

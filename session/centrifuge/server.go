@@ -36,6 +36,9 @@ type Server struct {
 	Limits *limit.Limiter
 	// Version is what clients are told of the server.
 	Version string
+	// PassedOver, when set, hears of each channel that a client is not subscribed to although it names it when it connects, or its token
+	// does, because there is no such channel or it may not subscribe to it. It must not block.
+	PassedOver func(client, channel string, why *proto.Error)
 	// RPC answers calls of clients and takes what they send. Nil: there are none.
 	RPC func(Call)
 	// Now is the clock; nil means time.Now.
