@@ -24,7 +24,7 @@ func (s *Session) offer(answer func() []byte, again func()) {
 	read := s.nextRead() // there may be room by now
 	s.mu.Unlock()
 	if read != nil {
-		read()
+		go read() // a channel may be locked
 	}
 }
 

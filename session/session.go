@@ -450,7 +450,7 @@ func (s *Session) finish(history uint8) {
 		s.End(*last)
 	}
 	if read != nil {
-		read()
+		go read() // a channel may be locked
 	}
 	if resume {
 		s.conn.Resume()

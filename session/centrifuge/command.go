@@ -15,10 +15,10 @@ import (
 // command takes one command.
 func (s *Session) command(c *protocol.Command) {
 	switch {
-	case s.isPong(c):
+	case c.Id == 0 && c.Send == nil && isBlank(c):
 		s.pong()
 		return
-	case c.Id == 0 && c.Send == nil:
+	case c.Id == 0 && (c.Send == nil || !isBlank(c)):
 		s.End(proto.CloseBadRequest.With("a command has no id"))
 		return
 	}
@@ -37,9 +37,9 @@ func (s *Session) command(c *protocol.Command) {
 	}
 }
 
-// isPong says whether a command is empty.
-func (s *Session) isPong(c *protocol.Command) bool {
-	return c.Id == 0 && c.Send == nil && c.Connect == nil && c.Subscribe == nil && c.Unsubscribe == nil && c.Publish == nil &&
+// isBlank says whether a command asks for nothing that has an answer.
+func isBlank(c *protocol.Command) bool {
+	return c.Connect == nil && c.Subscribe == nil && c.Unsubscribe == nil && c.Publish == nil &&
 		c.Presence == nil && c.PresenceStats == nil && c.History == nil && c.Ping == nil && c.Rpc == nil && c.Refresh == nil && c.SubRefresh == nil
 }
 

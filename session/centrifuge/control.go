@@ -55,7 +55,7 @@ func (s *Session) named(channel string) (names []string) {
 // part unsubscribes the client and tells it why; false when it was not subscribed. A client whose connect is under way knows of no
 // subscription yet, and will not be told of this one.
 func (s *Session) part(name string, why parting) bool {
-	return s.drop(name, func() {
+	return s.drop(name, why.code >= insufficientState.code, func() {
 		if s.state != connecting {
 			s.push(unsubscribed(name, why))
 		}

@@ -35,7 +35,7 @@ func (s *Session) offer(answer func() *protocol.Reply, again func()) {
 	next := s.nextAnswer() // there may be room by now
 	s.mu.Unlock()
 	if next != nil {
-		next()
+		go next() // a channel may be locked
 	}
 }
 
@@ -70,7 +70,7 @@ func (s *Session) offerCall(id uint32, data []byte) {
 	next := s.nextAnswer()
 	s.mu.Unlock()
 	if next != nil {
-		next()
+		go next() // a channel may be locked
 	}
 }
 

@@ -184,7 +184,7 @@ func (s *Session) finish(history uint8) {
 		s.End(*last)
 	}
 	if next != nil {
-		next()
+		go next() // a channel may be locked
 	}
 	if resume {
 		s.conn.Resume()

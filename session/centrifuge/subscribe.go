@@ -28,6 +28,7 @@ type details struct {
 	events    *fanout.Member // of the channel's events; nil before it is one
 	parted    func()         // when leaving: tells that it is over
 	next      *intent        // when leaving: the subscription that follows it; nil for none
+	again     bool           // the server has ended it before it was one, and the client is to come back
 }
 
 // intent is a subscription that is to be made.
@@ -226,8 +227,20 @@ func (s *Session) enterChannel(id uint32, r *protocol.SubscribeRequest, terms au
 	}
 }
 
-// errUndone is what a subscribe is answered with that was taken back before it was carried out.
-var errUndone = proto.ErrNotAvailable.With("unsubscribed before it was subscribed")
+// What a subscribe is answered with that was taken back before it was carried out: by the client, or by the server, which may want the
+// client to come back.
+var (
+	errUndone = proto.ErrNotAvailable.With("unsubscribed before it was subscribed")
+	errAgain  = proto.ErrInternal.With("unsubscribed before it was subscribed; subscribe again")
+)
+
+// undone is what a subscribe is answered with.
+func undone(again bool) *proto.Error {
+	if again {
+		return errAgain
+	}
+	return errUndone
+}
 
 // permit decides whether a client may subscribe, and returns what its token says.
 func (s *Session) permit(r *protocol.SubscribeRequest) (terms auth.Subscription, err *proto.Error) {
@@ -267,7 +280,7 @@ func (s *Session) answer(sub *subscription, id uint32, h hints, j channel.Joined
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if sub.state != joining {
-		s.fail(id, errUndone)
+		s.fail(id, undone(sub.more != nil && sub.more.again))
 		return false
 	}
 	switch {
@@ -370,18 +383,19 @@ func (s *Session) watch(sub *subscription) {
 
 func (s *Session) unsubscribe(id uint32, r *protocol.UnsubscribeRequest) {
 	done := func() { s.reply(&protocol.Reply{Id: id, Unsubscribe: &protocol.UnsubscribeResult{}}) }
-	if !s.drop(r.Channel, done) {
+	if !s.drop(r.Channel, false, done) {
 		done()
 	}
 }
 
 // drop ends the subscription to a channel and then calls done, at once or when it has its place, with the session locked: so the client
-// is told before it can be subscribed again. It reports false, and calls nothing, when there is none.
-func (s *Session) drop(name string, done func()) bool {
-	var undone *intent
+// is told before it can be subscribed again. It reports false, and calls nothing, when there is none. A subscribe that is under way is
+// answered with an error, which with again invites to send it again.
+func (s *Session) drop(name string, again bool, done func()) bool {
+	var late *intent
 	defer func() {
-		if undone != nil {
-			undone.refuse(errUndone)
+		if late != nil {
+			late.refuse(undone(again))
 		}
 	}()
 	s.mu.Lock()
@@ -395,11 +409,14 @@ func (s *Session) drop(name string, done func()) bool {
 	case sub.state == leaving: // the last word counts
 		parted := sub.more.parted
 		sub.more.parted = func() { parted(); done() }
-		undone, sub.more.next = sub.more.next, nil // answered when the session is not locked any more
+		late, sub.more.next = sub.more.next, nil // answered when the session is not locked any more
 	case sub.state == placing:
 		sub.state = leaving
 		sub.detail().parted = done
 	default:
+		if sub.state == joining && again {
+			sub.detail().again = true
+		}
 		sub.leave()
 		s.remove(sub)
 		done()
