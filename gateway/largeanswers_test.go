@@ -7,24 +7,14 @@ import (
 	"testing"
 	"time"
 
-	"barrage/node"
-	"barrage/proto"
 	"barrage/ws"
 )
 
 // fill publishes as many messages of 60 KB into a channel as a page of history holds.
 func (w *world) fill(name string) {
 	w.t.Helper()
-	const count = 18
-	data := []byte(`"` + strings.Repeat("x", 60_000) + `"`)
-	done := make(chan *proto.Error, count)
-	for range count {
-		w.node.Publish(node.Publication{Channel: name, Data: data}, func(_ node.Published, err *proto.Error) { done <- err })
-	}
-	for range count {
-		if err := <-done; err != nil {
-			w.t.Fatal(err)
-		}
+	for range 18 {
+		w.publish(name, `"`+strings.Repeat("x", 60_000)+`"`)
 	}
 }
 
