@@ -64,7 +64,8 @@ func (o *Outlet) Init(w *Writers, sock Socket, limit int) {
 func (o *Outlet) Socket() Socket { return o.sock }
 
 // Send queues ready frames to go before anything that members have not been given yet. It reports false, and drops
-// them, when the outlet is ending or when its pending bytes would exceed the limit; the caller then closes the connection.
+// them, when the outlet is ending or when its pending bytes, without those of Answer and Offer, would exceed the limit; the caller then
+// closes the connection.
 func (o *Outlet) Send(frames []byte) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -74,6 +75,9 @@ func (o *Outlet) Send(frames []byte) bool {
 // send is Send with the outlet locked.
 func (o *Outlet) send(frames []byte) bool {
 	waiting := o.pending.size()
+	if waiting > 0 {
+		waiting -= o.pending.answers
+	}
 	if waiting > 0 && waiting+len(frames) > int(o.limit) {
 		return false
 	}
@@ -87,9 +91,18 @@ func (o *Outlet) Answer(frames []byte) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if !o.ending && !o.ended {
-		o.push(frames)
-		o.writers.schedule(o)
+		o.answer(frames)
 	}
+}
+
+// answer is Answer with the outlet locked.
+func (o *Outlet) answer(frames []byte) {
+	if len(frames) == 0 {
+		return
+	}
+	o.push(frames)
+	o.pending.answers += len(frames)
+	o.writers.schedule(o)
 }
 
 // Waiter is who waits until an outlet has room.
@@ -109,9 +122,8 @@ func (o *Outlet) Offer(frames []byte, room Waiter) bool {
 	case o.crowded():
 		o.pending.room = room
 		return false
-	case len(frames) > 0:
-		o.push(frames)
-		o.writers.schedule(o)
+	default:
+		o.answer(frames)
 	}
 	return true
 }

@@ -89,3 +89,15 @@ func TestWhatNobodyAskedForIsBounded(t *testing.T) {
 		t.Errorf("a client that does not read what the server tells it is closed, and counted once, not %d times with %d bytes pending", c.slows(), n)
 	}
 }
+
+func TestALargeAnswerLeavesRoomForWhatTheServerTells(t *testing.T) {
+	c := open(t, Server{}, JSON).connect()
+	c.backend.history = proto.History{Epoch: "e", Offset: 1, Messages: []proto.Message{{Offset: 1, Data: []byte(`"` + strings.Repeat("x", 1<<20) + `"`)}}}
+	unstick := c.stick()
+	c.Message([]byte(`{"id":2,"history":{"channel":"a","limit":1}}`))
+	c.Control(proto.Control{Kind: proto.ControlSubscribe, Channel: "b"})
+	unstick()
+	if got := c.take(2)[1]; !strings.Contains(got, `"subscribe":`) || c.slows() != 0 {
+		t.Errorf("who has a large answer to read is told of its subscription, not %.100s", got)
+	}
+}
