@@ -1,5 +1,23 @@
 package session
 
+// Full reports whether Message must not be called; Connection.Resume is called later if so. A session that has ended is never
+// full: what it is given is ignored.
+func (s *Session) Full() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.paused = !s.ended.Load() && (!s.joined || s.underway >= Limit || s.histories >= maxHistories || !s.roomy())
+	return s.paused
+}
+
+// resumable says whether to call Resume now. The session is locked.
+func (s *Session) resumable() bool {
+	if !s.paused || !s.joined || s.underway > Limit/2 || s.histories > maxHistories/2 || !s.roomy() {
+		return false
+	}
+	s.paused = false
+	return true
+}
+
 // roomy says whether the outlet has room for more; if not, Room is called later. The session is locked.
 func (s *Session) roomy() bool { return s.conn.Outlet().Offer(nil, s) }
 

@@ -282,24 +282,6 @@ func (s *Session) Greeted() bool {
 
 func missed(reason string) proto.Close { return proto.CloseMissed.With("%s", reason) }
 
-// Full reports whether Message must not be called; Connection.Resume is called later if so. A session that has ended is never
-// full: what it is given is ignored.
-func (s *Session) Full() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.paused = !s.ended.Load() && (!s.joined || s.underway >= Limit || s.histories >= maxHistories || !s.roomy())
-	return s.paused
-}
-
-// resumable says whether to call Resume now. The session is locked.
-func (s *Session) resumable() bool {
-	if !s.paused || !s.joined || s.underway > Limit/2 || s.histories > maxHistories/2 || !s.roomy() {
-		return false
-	}
-	s.paused = false
-	return true
-}
-
 // Message takes one text message of the client. payload is valid only during the call. When the session becomes full within
 // it, what was not taken is returned, a part of payload, to be given again once the session is not full any more.
 func (s *Session) Message(payload []byte) (rest []byte) {
