@@ -318,8 +318,10 @@ var settings = []Setting{
 		field: func(c *Config) any { return &c.Limits.ChannelPublishes },
 	}, {
 		Name: "limits.queue", Hint: "SIZE", Summary: "most bytes of answers that may wait to be read on a connection",
-		Doc: "The most bytes of answers, at least 64KiB, that may wait until a client reads them; more closes the connection with code " +
-			"3008. Messages of channels do not count: of them nothing is kept for a slow reader. It bounds the memory that one " +
+		Doc: "The most bytes of answers, at least 64KiB, that may wait until a client reads them. While more than half of it waits, the " +
+			"client's commands are not read, and its large answers are made only when there is room again; one of them, up to 1 MiB, may " +
+			"go beyond. What it did not ask for, such as the news that it was unsubscribed, closes the connection with code 3008 when there " +
+			"is no room. Messages of channels do not count: of them nothing is kept for a slow reader. It bounds the memory that one " +
 			"connection can claim.",
 		field: func(c *Config) any { return size{&c.Limits.Queue} },
 	}, {

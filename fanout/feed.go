@@ -105,7 +105,7 @@ func (f *Feed) Restart(next Seq, notice Notice) {
 	f.log.mu.Lock()
 	f.log.restart(next)
 	f.log.mu.Unlock()
-	f.each(func(m *Member) { m.jump(next, notice) })
+	f.each(func(m *Member) { m.jump(f, next, notice) })
 }
 
 // Skip empties the log and numbers the next entry next, in the same life: members behind it will want pages.

@@ -3,7 +3,7 @@ package fanout
 // Member is the place of one connection in one feed: a cursor. There may be very many: a test bounds its size.
 type Member struct {
 	out     *Outlet
-	feed    *Feed
+	feed    *Feed // owner: out.mu; nil once it has left, so that a place that is kept does not keep the log
 	skip    Sender
 	sibling *Member // owner: out.mu; the outlet's next member
 
@@ -30,7 +30,7 @@ func (f *Feed) Join(out *Outlet, next Seq, skip Sender) *Member {
 	out.used = true
 	m.out, m.feed, m.next, m.skip, m.life = out, f, next, skip, present
 	if out.ended {
-		m.left = true
+		m.left, m.feed = true, nil
 		out.mu.Unlock()
 		return m
 	}
@@ -82,6 +82,7 @@ func (m *Member) part() {
 	m.left = true
 	m.home.remove(m)
 	m.feed.count.Add(-1)
+	m.feed, m.home = nil, nil
 }
 
 // Outlet is the connection that m belongs to.
@@ -138,11 +139,11 @@ func (w Want) answer(fn func(*Member)) {
 	m.out.writers.schedule(m.out)
 }
 
-// jump moves m to entry next of the log's present life.
-func (m *Member) jump(next Seq, notice Notice) {
-	m.feed.log.mu.Lock()
-	present := m.feed.log.life
-	m.feed.log.mu.Unlock()
+// jump moves m, a member of f, to entry next of the log's present life.
+func (m *Member) jump(f *Feed, next Seq, notice Notice) {
+	f.log.mu.Lock()
+	present := f.log.life
+	f.log.mu.Unlock()
 	m.out.mu.Lock()
 	defer m.out.mu.Unlock()
 	if m.left || m.life == present {

@@ -64,7 +64,8 @@ func (o *Outlet) Init(w *Writers, sock Socket, limit int) {
 func (o *Outlet) Socket() Socket { return o.sock }
 
 // Send queues ready frames to go before anything that members have not been given yet. It reports false, and drops
-// them, when the outlet is ending or when its pending bytes would exceed the limit; the caller then closes the connection.
+// them, when the outlet is ending or when its pending bytes, without those of Answer and Offer, would exceed the limit; the caller then
+// closes the connection.
 func (o *Outlet) Send(frames []byte) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -74,6 +75,9 @@ func (o *Outlet) Send(frames []byte) bool {
 // send is Send with the outlet locked.
 func (o *Outlet) send(frames []byte) bool {
 	waiting := o.pending.size()
+	if waiting > 0 {
+		waiting -= o.pending.answers
+	}
 	if waiting > 0 && waiting+len(frames) > int(o.limit) {
 		return false
 	}
@@ -81,6 +85,51 @@ func (o *Outlet) send(frames []byte) bool {
 	o.writers.schedule(o)
 	return true
 }
+
+// Answer is Send without the limit, for what the caller has bounded otherwise: see Offer.
+func (o *Outlet) Answer(frames []byte) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.ending && !o.ended {
+		o.answer(frames)
+	}
+}
+
+// answer is Answer with the outlet locked.
+func (o *Outlet) answer(frames []byte) {
+	if len(frames) == 0 {
+		return
+	}
+	o.push(frames)
+	o.pending.answers += len(frames)
+	o.writers.schedule(o)
+}
+
+// Waiter is who waits until an outlet has room.
+type Waiter interface {
+	// Room is called by a goroutine of its own.
+	Room()
+}
+
+// Offer is Send for what can wait: it queues frames, however many bytes, unless more than half of the limit is pending. Then it reports
+// false, and room hears once that no more than that is pending, if that comes to be: of several that wait the last one, since an
+// outlet has one owner. When the outlet is ending it drops the frames and reports true. Without frames it tells whether there is room.
+func (o *Outlet) Offer(frames []byte, room Waiter) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case o.ending || o.ended:
+	case o.crowded():
+		o.pending.room = room
+		return false
+	default:
+		o.answer(frames)
+	}
+	return true
+}
+
+// crowded says whether more than half of the limit is pending. The outlet is locked.
+func (o *Outlet) crowded() bool { return o.pending.size() > int(o.limit)/2 }
 
 // SendNow is Send for few bytes that need not wait for a writer: when nothing is pending they are written at once.
 func (o *Outlet) SendNow(frames []byte) bool {

@@ -3,8 +3,10 @@ package fanout
 // pending are bytes that go before anything else: whole frames, or the rest of one and whole frames. An outlet has them only while
 // there are some. Nil is empty.
 type pending struct {
-	buf   []byte
-	taken int // of them
+	buf     []byte
+	taken   int    // of them
+	answers int    // of the bytes not taken, those of Answer and Offer, or fewer
+	room    Waiter // for the outlet not to be crowded any more; nil for nobody
 }
 
 // maxKept bounds the buffers that are kept for the next one who needs one, in bytes.
@@ -55,7 +57,14 @@ func (o *Outlet) took(n int) int {
 	if o.pending == nil {
 		return 0
 	}
-	if o.pending.taken += n; o.pending.taken == len(o.pending.buf) {
+	p := o.pending
+	p.taken += n
+	p.answers -= min(n, p.answers)
+	if p.room != nil && !o.crowded() {
+		go p.room.Room() // not with the outlet locked
+		p.room = nil
+	}
+	if p.taken == len(p.buf) {
 		o.drop()
 	}
 	return n
@@ -68,7 +77,7 @@ func (o *Outlet) drop() {
 	if p == nil || cap(p.buf) > maxKept {
 		return
 	}
-	p.buf, p.taken = p.buf[:0], 0
+	p.buf, p.taken, p.answers, p.room = p.buf[:0], 0, 0, nil
 	o.writers.spare.Put(p)
 }
 

@@ -50,7 +50,16 @@ func (g *Gateway) fillCentrifuge() {
 	if s.Limits == nil {
 		s.Limits = g.Limits
 	}
+	if s.PassedOver == nil {
+		s.PassedOver = g.passedOver
+	}
 	g.Centrifuge = &s
+}
+
+// passedOver takes note of a channel that a client is not subscribed to although it was named.
+func (g *Gateway) passedOver(client, channel string, why *proto.Error) {
+	g.stats.PassedOver.Add(1)
+	g.Log.Debug("a channel that a client or its token names is passed over", "client", client, "channel", channel, "reason", why.Message)
 }
 
 // noTokens are those of a gateway where proxies alone say who a client is.

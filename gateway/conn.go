@@ -153,9 +153,7 @@ func (c *conn) event(ev ws.Event) (rest []byte) {
 		}
 		return bytes.Clone(c.message(ev.Payload))
 	case ws.OpPing:
-		if !c.out.Send(ws.AppendFrame(nil, ws.OpPong, ev.Payload)) && c.out.Pending() > 0 { // otherwise it is gone
-			c.slow("pongs are waiting to be read")
-		}
+		c.out.Answer(ws.AppendFrame(nil, ws.OpPong, ev.Payload)) // the session would be full if too much were pending
 	case ws.OpClose:
 		// RFC 6455, section 5.5.1: answer with the code received.
 		code := ev.Code
@@ -190,12 +188,6 @@ func (c *conn) end(closing proto.Close) bool {
 func (c *conn) leave(closing proto.Close) {
 	if !c.leaving.Swap(true) {
 		c.client.Leave(closing)
-	}
-}
-
-func (c *conn) slow(reason string) {
-	if c.end(proto.CloseSlow.With("%s", reason)) {
-		c.gateway.stats.Slow.Add(1)
 	}
 }
 

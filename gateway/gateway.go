@@ -93,8 +93,9 @@ type Stats struct {
 	Received    atomic.Int64 // messages from clients
 	Inflated    atomic.Int64 // of those, which came deflated
 	Denied      atomic.Int64 // connections closed at once: no valid token, or too many of one user
+	PassedOver  atomic.Int64 // channels that clients or their tokens named at connect or refresh, and were not subscribed to
 	NoPong      atomic.Int64 // connections closed because they were silent
-	Slow        atomic.Int64 // connections closed because they accepted no bytes or let answers pile up
+	Slow        atomic.Int64 // connections closed because they accepted no bytes, or left no room for what they had to be told
 	Violation   atomic.Int64 // connections closed because of what they sent
 	Bombs       atomic.Int64 // of those, because a message was too large once it was inflated
 	Emulated    atomic.Int64 // requests with commands that were taken for a session here

@@ -106,6 +106,19 @@ func (s *socket) TryWrite(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// stick makes the socket of c take nothing until the function that it returns is called.
+func (c *client) stick() (unstick func()) {
+	c.socket.mu.Lock()
+	defer c.socket.mu.Unlock()
+	c.socket.stuck = true
+	return func() {
+		c.socket.mu.Lock()
+		c.socket.stuck = false
+		c.socket.mu.Unlock()
+		c.out.Writable()
+	}
+}
+
 func (s *socket) ArmWrite()   {}
 func (s *socket) Abort(error) {}
 func (s *socket) Finish() {
@@ -124,7 +137,6 @@ type client struct {
 	server  *Server
 	mu      sync.Mutex
 	resumes int
-	slow    int
 	read    int // bytes of socket.got that were looked at
 }
 
@@ -172,13 +184,6 @@ func (c *client) Resume() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.resumes++
-}
-
-// Slow implements Connection.
-func (c *client) Slow() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.slow++
 }
 
 func (c *client) join() *client {

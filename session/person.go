@@ -263,13 +263,17 @@ func (s *Session) presence(c proto.Command) {
 		return
 	}
 	s.begin(1)
+	s.readPresence(c)
+}
+
+func (s *Session) readPresence(c proto.Command) {
 	s.conn.Server().Backend.Presence(s.channel.Value(), func(r proto.Roster, err *proto.Error) {
 		if err != nil {
 			s.fail(c.ID, err)
-		} else {
-			s.reply(proto.AppendPresence(nil, &proto.Presence{ID: c.ID, Roster: r}))
+			s.finish(1)
+			return
 		}
-		s.finish(1)
+		s.offer(func() []byte { return proto.AppendPresence(nil, &proto.Presence{ID: c.ID, Roster: r}) }, func() { s.readPresence(c) })
 	})
 }
 

@@ -2,8 +2,10 @@
 // does no I/O: messages come in, calls to the Backend and frames for the Outlet go out.
 //
 // Message is called by one goroutine at a time; answers may come from any. Acknowledgements come in the order of the
-// publishes. At most Limit commands are under way, and none before the session is a member; Full says so, and the caller keeps
-// what it has until Connection.Resume.
+// publishes. At most Limit commands are under way, and none before the session is a member, nor are commands taken while half of what the
+// outlet may hold waits to be read; Full says so, and the caller keeps what it has until Connection.Resume. Answers therefore never
+// end a session, however slowly they are read: small ones are bounded by the commands under way, and a large one that finds
+// no room is let go, and asked for again when there is some.
 package session
 
 import (
@@ -78,8 +80,6 @@ type Server struct {
 type Connection interface {
 	// Resume is called when the session is not full any more, once for each time that Full reported true.
 	Resume()
-	// Slow is called once when the session ends because its client let answers pile up.
-	Slow()
 	// Outlet and Server are always the same.
 	Outlet() *fanout.Outlet
 	Server() *Server
@@ -123,15 +123,16 @@ type Session struct {
 	histories uint8 // owner: mu; of those, reads of history
 	joined    bool  // owner: mu
 	paused    bool  // owner: mu; Full reported true
-	edge      *edge // owner: mu; nil in the middle of the session's life
+	edge      *edge // owner: mu; nil most of the session's life
 
 	extra *extra // owner: mu, for the pointer; nil for most that are anonymous
 }
 
-// edge is what a session has besides at its beginning and at its end.
+// edge is what a session has besides at its beginning and at its end, and while answers wait to be read.
 type edge struct {
 	greeting []byte       // what goes out before anything else; empty once it was sent
 	last     *proto.Close // not nil: no message is taken any more, and so the session ends when nothing is under way
+	reads    []func()     // whose answers found no room, to be done again; no more than histories
 }
 
 // Init makes s a session that is not a member yet. A session is not to be copied. From then on it may be found by others, and asked to end:
@@ -265,9 +266,8 @@ func (s *Session) takeGreeting() (greeting []byte) {
 		return nil
 	}
 	greeting = s.edge.greeting
-	if s.edge.greeting = nil; s.edge.last == nil {
-		s.edge = nil
-	}
+	s.edge.greeting = nil
+	s.trim()
 	return greeting
 }
 
@@ -279,24 +279,6 @@ func (s *Session) Greeted() bool {
 }
 
 func missed(reason string) proto.Close { return proto.CloseMissed.With("%s", reason) }
-
-// Full reports whether Message must not be called; Connection.Resume is called later if so. A session that has ended is never
-// full: what it is given is ignored.
-func (s *Session) Full() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.paused = !s.ended.Load() && (!s.joined || s.underway >= Limit || s.histories >= maxHistories)
-	return s.paused
-}
-
-// resumable says whether to call Resume now. The session is locked.
-func (s *Session) resumable() bool {
-	if !s.paused || !s.joined || s.underway > Limit/2 || s.histories > maxHistories/2 {
-		return false
-	}
-	s.paused = false
-	return true
-}
 
 // Message takes one text message of the client. payload is valid only during the call. When the session becomes full within
 // it, what was not taken is returned, a part of payload, to be given again once the session is not full any more.
@@ -410,15 +392,19 @@ func (s *Session) publish(c proto.Command) {
 
 func (s *Session) history(c proto.Command) {
 	s.begin(1)
+	s.readHistory(c)
+}
+
+func (s *Session) readHistory(c proto.Command) {
 	q := node.HistoryQuery{Since: c.Since, Before: c.Before, Limit: c.Limit}
 	s.conn.Server().Backend.History(s.channel.Value(), q, func(h proto.History, err *proto.Error) {
 		if err != nil {
 			s.fail(c.ID, err)
-		} else {
-			h.ID = c.ID
-			s.reply(proto.AppendHistory(nil, h))
+			s.finish(1)
+			return
 		}
-		s.finish(1)
+		h.ID = c.ID
+		s.offer(func() []byte { return proto.AppendHistory(nil, h) }, func() { s.readHistory(c) })
 	})
 }
 
@@ -434,7 +420,7 @@ func (s *Session) finish(history uint8) {
 	s.mu.Lock()
 	s.underway--
 	s.histories -= history
-	resume := s.resumable()
+	resume, read := s.resumable(), s.nextRead()
 	var last *proto.Close
 	if s.edge != nil && s.underway == 0 {
 		last = s.edge.last
@@ -443,6 +429,9 @@ func (s *Session) finish(history uint8) {
 	if last != nil {
 		s.End(*last)
 	}
+	if read != nil {
+		go read() // a channel may be locked
+	}
 	if resume {
 		s.conn.Resume()
 	}
@@ -450,18 +439,17 @@ func (s *Session) finish(history uint8) {
 
 func (s *Session) fail(id string, err *proto.Error) { s.reply(proto.AppendError(nil, id, err)) }
 
-// reply sends one line in a frame. A client that lets too much pile up is closed.
-func (s *Session) reply(line []byte) {
+// reply sends one line in a frame: a small answer to a command. What waits to be read is bounded, as no command is taken while there
+// is no room.
+func (s *Session) reply(line []byte) { s.conn.Outlet().Answer(s.frame(line)) }
+
+// frame is one line in a frame.
+func (s *Session) frame(line []byte) []byte {
 	frame := appendLine(nil, line)
 	if s.deflate && len(frame) <= maxDeflatedReply {
 		frame = s.conn.Server().Compression.Frame(frame, 0)
 	}
-	if out := s.conn.Outlet(); out.Send(frame) || out.Pending() == 0 { // with nothing pending the connection is gone
-		return
-	}
-	if s.End(proto.CloseSlow.With("too many answers are waiting to be read")) {
-		s.conn.Slow()
-	}
+	return frame
 }
 
 func appendLine(dst, line []byte) []byte { return ws.AppendFrame(dst, ws.OpText, line) }

@@ -330,24 +330,6 @@ func TestNothingIsTakenAfterTheEnd(t *testing.T) {
 	}
 	c.backend.ack(node.Published{Offset: 8}, nil) // its answer comes too late
 	c.expect("close 1000")
-	if c.slow != 0 {
-		t.Error("an answer that comes after the end does not make the client a slow one")
-	}
-}
-
-func TestAClientThatLetsAnswersPileUpIsClosed(t *testing.T) {
-	c := open(t, JSON, "")
-	c.socket.stuck = true
-	c.join()
-	for range 100_000 {
-		c.says(`{"ping":{"id":"` + strings.Repeat("x", 100) + `"}}`)
-	}
-	if c.slow != 1 {
-		t.Errorf("a client that lets answers pile up is counted once, not %d times", c.slow)
-	}
-	if n := c.out.Pending(); n > 1<<20+1000 {
-		t.Errorf("what waits for a client that does not read is bounded, not %d bytes", n)
-	}
 }
 
 func TestASessionInLogsIsItsName(t *testing.T) {

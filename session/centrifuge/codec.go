@@ -124,7 +124,7 @@ func clientInfo(m *proto.MemberInfo) *protocol.ClientInfo {
 
 // Reset implements channel.Codec: the client is unsubscribed, and subscribes again, which tells it where it is.
 func (c codec) Reset(name string, _ proto.Position, _ string) fanout.Notice {
-	return fanout.Notice{Frames: c.reply(unsubscribed(name, insufficientState)), Leave: true}
+	return fanout.Notice{Frames: c.reply(&protocol.Reply{Push: unsubscribed(name, insufficientState)}), Leave: true}
 }
 
 // Skipped implements channel.Codec: the protocol has no way to say it.

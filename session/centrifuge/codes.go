@@ -19,8 +19,8 @@ var (
 )
 
 // unsubscribed is the push that tells of it.
-func unsubscribed(channel string, p parting) *protocol.Reply {
-	return &protocol.Reply{Push: &protocol.Push{Channel: channel, Unsubscribe: &protocol.Unsubscribe{Code: p.code, Reason: p.reason}}}
+func unsubscribed(channel string, p parting) *protocol.Push {
+	return &protocol.Push{Channel: channel, Unsubscribe: &protocol.Unsubscribe{Code: p.code, Reason: p.reason}}
 }
 
 // failure is the reply to a command that failed. Codes that the protocol does not know become an internal error.

@@ -15,10 +15,10 @@ import (
 // command takes one command.
 func (s *Session) command(c *protocol.Command) {
 	switch {
-	case s.isPong(c):
+	case c.Id == 0 && c.Send == nil && isBlank(c):
 		s.pong()
 		return
-	case c.Id == 0 && c.Send == nil:
+	case c.Id == 0 && (c.Send == nil || !isBlank(c)):
 		s.End(proto.CloseBadRequest.With("a command has no id"))
 		return
 	}
@@ -37,9 +37,9 @@ func (s *Session) command(c *protocol.Command) {
 	}
 }
 
-// isPong says whether a command is empty.
-func (s *Session) isPong(c *protocol.Command) bool {
-	return c.Id == 0 && c.Send == nil && c.Connect == nil && c.Subscribe == nil && c.Unsubscribe == nil && c.Publish == nil &&
+// isBlank says whether a command asks for nothing that has an answer.
+func isBlank(c *protocol.Command) bool {
+	return c.Connect == nil && c.Subscribe == nil && c.Unsubscribe == nil && c.Publish == nil &&
 		c.Presence == nil && c.PresenceStats == nil && c.History == nil && c.Ping == nil && c.Rpc == nil && c.Refresh == nil && c.SubRefresh == nil
 }
 
@@ -142,7 +142,7 @@ func (s *Session) may(a auth.Action, channel string) (*auth.Identity, auth.Subsc
 	who := s.whoLocked()
 	var terms auth.Subscription
 	sub := s.find(channel)
-	subscribed := sub != nil && sub.state == member
+	subscribed := sub.told()
 	if subscribed && sub.more != nil {
 		terms = sub.more.Subscription
 	}
@@ -199,16 +199,21 @@ func (s *Session) history(id uint32, r *protocol.HistoryRequest) {
 		return
 	}
 	s.begin(1)
+	s.readHistory(id, r, q)
+}
+
+// readHistory answers a history that is under way.
+func (s *Session) readHistory(id uint32, r *protocol.HistoryRequest, q node.HistoryQuery) {
 	s.backend().History(r.Channel, q, func(h proto.History, err *proto.Error) {
-		switch {
-		case err != nil:
-			s.fail(id, err)
-		case r.Since != nil && !proto.Epoch(r.Since.Epoch).Matches(h.Epoch):
-			s.fail(id, proto.ErrUnrecoverable)
-		default:
-			s.reply(&protocol.Reply{Id: id, History: page(&h, r)})
+		if err == nil && r.Since != nil && !proto.Epoch(r.Since.Epoch).Matches(h.Epoch) {
+			err = proto.ErrUnrecoverable
 		}
-		s.finish(1)
+		if err != nil {
+			s.fail(id, err)
+			s.finish(1)
+			return
+		}
+		s.offer(func() []byte { return s.frame(&protocol.Reply{Id: id, History: page(&h, r)}) }, func() { s.readHistory(id, r, q) })
 	})
 }
 
@@ -266,13 +271,18 @@ func (s *Session) presence(id uint32, channel string) {
 		return
 	}
 	s.begin(1)
+	s.readPresence(id, channel)
+}
+
+// readPresence answers a presence that is under way.
+func (s *Session) readPresence(id uint32, channel string) {
 	s.backend().Presence(channel, func(r proto.Roster, err *proto.Error) {
 		if err != nil {
 			s.fail(id, err)
-		} else {
-			s.sendFrame(s.wire().roster(id, &r))
+			s.finish(1)
+			return
 		}
-		s.finish(1)
+		s.offer(func() []byte { return s.deflated(s.wire().roster(id, &r)) }, func() { s.readPresence(id, channel) })
 	})
 }
 
@@ -312,11 +322,12 @@ func (s *Session) rpc(id uint32, r *protocol.RPCRequest) {
 		switch {
 		case err != nil:
 			s.fail(id, err)
+			s.finish(0)
 		case !s.wire().embeds(data):
 			s.End(proto.CloseFormat)
+			s.finish(0)
 		default:
-			s.reply(&protocol.Reply{Id: id, Rpc: &protocol.RPCResult{Data: data}})
+			s.offerCall(id, data)
 		}
-		s.finish(0)
 	}})
 }

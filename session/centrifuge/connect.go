@@ -120,7 +120,9 @@ func (s *Session) arrive(id uint32, known map[string]*protocol.SubscribeRequest)
 		places = append(places, more...)
 	}
 	for _, p := range places {
-		sub, err := s.add(p.channel, p.terms, p.joinLeave, true)
+		s.mu.Lock()
+		sub, err := s.add(&intent{channel: p.channel, terms: p.terms, joinLeave: p.joinLeave, server: true})
+		s.mu.Unlock()
 		if err != nil {
 			s.End(proto.CloseChannels)
 			return
@@ -147,9 +149,22 @@ func (s *Session) arrive(id uint32, known map[string]*protocol.SubscribeRequest)
 	}
 }
 
-// exists says whether a channel may have this name, whoever gives it.
-func (s *Server) exists(channel string) bool {
-	return proto.CheckChannel(channel) == nil && (s.Policy == nil || s.Policy.Exists(channel) == nil)
+// exists says, by nil, that a channel may have this name, whoever gives it.
+func (s *Server) exists(channel string) *proto.Error {
+	if err := proto.CheckChannel(channel); err != nil {
+		return proto.ErrBadRequest.With("%s", err)
+	}
+	if s.Policy == nil {
+		return nil
+	}
+	return s.Policy.Exists(channel)
+}
+
+// passOver takes note of a channel that the client is not subscribed to although it, or its token, names it: its connection goes on.
+func (s *Session) passOver(channel string, why *proto.Error) {
+	if fn := s.server().PassedOver; fn != nil {
+		fn(s.id(), channel, why)
+	}
 }
 
 // place is a channel that the server subscribes a client to.
@@ -168,9 +183,11 @@ func (s *Session) given() (places []place) {
 	}
 	slices.Sort(names)
 	for _, name := range names {
-		if s.server().exists(name) {
-			places = append(places, place{name, who.Subs[name], s.server().announces(name)})
+		if err := s.server().exists(name); err != nil {
+			s.passOver(name, err)
+			continue
 		}
+		places = append(places, place{name, who.Subs[name], s.server().announces(name)})
 	}
 	return places
 }
@@ -203,6 +220,8 @@ func (s *Session) wanted(has []place, asked map[string]*protocol.SubscribeReques
 		case err.Code == proto.ErrBadRequest.Code, err.Code == proto.ErrNotAvailable.Code:
 			c := proto.CloseBadRequest.With("%s", err.Message)
 			return nil, &c
+		default:
+			s.passOver(name, err)
 		}
 	}
 	return places, nil
@@ -304,37 +323,4 @@ func (s *Session) continueAt(sub *subscription, live bool, p proto.Position) {
 		},
 		Placed: func(m *fanout.Member) { s.placed(sub, m) },
 	})
-}
-
-func (s *Session) refresh(id uint32, r *protocol.RefreshRequest) {
-	server := s.server()
-	if server.Tokens == nil {
-		s.fail(id, proto.ErrNotAvailable.With("there are no tokens here"))
-		return
-	}
-	who, err := server.Tokens.Connection(r.Token)
-	switch {
-	case err == nil && who.User != s.who().User:
-		s.End(proto.CloseBadToken.With("the token is of another user"))
-		return
-	case err == nil:
-	case err.Code == proto.ErrTokenExpired.Code:
-		s.End(proto.CloseExpired)
-		return
-	case err.Code == proto.ErrUnauthorized.Code:
-		s.End(proto.CloseBadToken.With("invalid token: %s", err.Message))
-		return
-	default:
-		s.fail(id, err)
-		return
-	}
-	s.mu.Lock()
-	s.identity = who
-	s.mu.Unlock()
-	if !who.Expires.IsZero() {
-		s.dueAt(who.Expires.Add(grace))
-	}
-	result := &protocol.RefreshResult{Client: s.id(), Version: server.Version}
-	result.Expires, result.Ttl = server.ttl(who.Expires)
-	s.reply(&protocol.Reply{Id: id, Refresh: result})
 }

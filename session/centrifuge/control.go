@@ -55,9 +55,9 @@ func (s *Session) named(channel string) (names []string) {
 // part unsubscribes the client and tells it why; false when it was not subscribed. A client whose connect is under way knows of no
 // subscription yet, and will not be told of this one.
 func (s *Session) part(name string, why parting) bool {
-	return s.drop(name, func() {
+	return s.drop(name, why.code >= insufficientState.code, func() {
 		if s.state != connecting {
-			s.reply(unsubscribed(name, why))
+			s.push(unsubscribed(name, why))
 		}
 	})
 }
@@ -68,17 +68,23 @@ func (s *Session) subscribeByServer(c proto.Control) bool {
 	s.mu.Lock()
 	ready := s.state == connected
 	s.mu.Unlock()
-	if !ready || !s.server().exists(c.Channel) {
+	if !ready || s.server().exists(c.Channel) != nil {
 		return false
 	}
 	terms := auth.Subscription{Info: c.Info, Data: c.Data}
 	if c.Expires > 0 {
 		terms.Expires = time.Unix(c.Expires, 0)
 	}
-	sub, err := s.add(c.Channel, terms, s.server().announces(c.Channel), true)
-	if err != nil {
-		return err.Code == proto.ErrSubscribed.Code
-	}
+	err := s.enter(&intent{
+		channel: c.Channel, terms: terms, joinLeave: s.server().announces(c.Channel), server: true,
+		join:   func(sub *subscription) { s.joinByServer(sub, c) },
+		refuse: func(*proto.Error) {},
+	})
+	return err == nil || err.Code == proto.ErrSubscribed.Code
+}
+
+// joinByServer makes the client a member, and tells it so.
+func (s *Session) joinByServer(sub *subscription, c proto.Control) {
 	s.backend().Join(c.Channel, channel.JoinRequest{
 		Start: channel.Start{Since: c.Since, Epoch: c.Epoch, Ahead: true}, Format: s.codec(), Outlet: s.conn.Outlet(),
 		Ready: func(j channel.Joined) bool {
@@ -97,12 +103,11 @@ func (s *Session) subscribeByServer(c proto.Control) bool {
 				push.Recoverable, push.Positioned = true, true
 				push.Epoch, push.Offset = string(j.Epoch), uint64(j.Next-1)
 			}
-			s.reply(&protocol.Reply{Push: &protocol.Push{Channel: c.Channel, Subscribe: push}})
+			s.push(&protocol.Push{Channel: c.Channel, Subscribe: push})
 			return true
 		},
 		Placed: func(m *fanout.Member) { s.placed(sub, m) },
 	})
-	return true
 }
 
 // refreshByServer moves the end of the connection; false when it is not connected.
@@ -126,6 +131,6 @@ func (s *Session) refreshByServer(c proto.Control) bool {
 	s.mu.Unlock()
 	push := &protocol.Refresh{}
 	push.Expires, push.Ttl = s.server().ttl(who.Expires)
-	s.reply(&protocol.Reply{Push: &protocol.Push{Refresh: push}})
+	s.push(&protocol.Push{Refresh: push})
 	return true
 }

@@ -10,8 +10,9 @@
 //   - Recovery has no limit but what the journal keeps: the publications after the client's position follow as pushes, in order, none
 //     left out and none repeated. When they cannot, the client is told so and begins at the head.
 //   - A publication is encoded once for each channel, encoding and framing, however many clients are given it.
-//   - At most session.Limit commands are under way, and none before the client is connected; Full says so, and the caller keeps what
-//     it has until Connection.Resume.
+//   - At most session.Limit commands are under way, none before the client is connected, and none is taken while half of what the
+//     outlet may hold waits to be read; Full says so, and the caller keeps what it has until Connection.Resume. So answers do not end a
+//     session, however slowly they are read.
 //
 // A client that only listens is not given Message but Connect, once. Message is called by one goroutine at a time; everything else may come from any. The backend is never called with a session
 // locked, and what it calls back under a channel's lock calls nothing of it. Lock order: the channel, the session, the outlet.

@@ -184,12 +184,16 @@ func (b *backend) Counts(_ string, done func(proto.Counts, *proto.Error)) {
 type socket struct {
 	mu       sync.Mutex
 	got      []byte
+	stuck    bool // it takes nothing
 	finished bool
 }
 
 func (s *socket) TryWrite(b []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.stuck {
+		return 0, nil
+	}
 	s.got = append(s.got, b...)
 	return len(b), nil
 }
@@ -217,6 +221,7 @@ type client struct {
 
 	mu      sync.Mutex
 	resumes int
+	slow    int
 	read    int // bytes of socket.got that were looked at
 }
 
@@ -255,7 +260,34 @@ func (c *client) Resume() {
 }
 
 // Slow implements Connection.
-func (c *client) Slow() {}
+func (c *client) Slow() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.slow++
+}
+
+// stick makes the socket of c take nothing until the function that it returns is called.
+func (c *client) stick() (unstick func()) {
+	c.socket.mu.Lock()
+	defer c.socket.mu.Unlock()
+	c.socket.stuck = true
+	return func() {
+		c.socket.mu.Lock()
+		c.socket.stuck = false
+		c.socket.mu.Unlock()
+		c.out.Writable()
+	}
+}
+
+// eventually waits until something holds.
+func eventually(t *testing.T, sentence string, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !holds(); time.Sleep(100 * time.Microsecond) {
+		if time.Now().After(deadline) {
+			t.Fatal(sentence)
+		}
+	}
+}
 
 // Admit implements Connection.
 func (c *client) Admit(user string) *proto.Error {

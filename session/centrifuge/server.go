@@ -36,6 +36,9 @@ type Server struct {
 	Limits *limit.Limiter
 	// Version is what clients are told of the server.
 	Version string
+	// PassedOver, when set, hears of each channel that a client is not subscribed to although it names it when it connects, or its token
+	// does, because there is no such channel or it may not subscribe to it. It must not block.
+	PassedOver func(client, channel string, why *proto.Error)
 	// RPC answers calls of clients and takes what they send. Nil: there are none.
 	RPC func(Call)
 	// Now is the clock; nil means time.Now.
@@ -58,7 +61,7 @@ type Call struct {
 type Connection interface {
 	// Resume is called when the session is not full any more, once for each time that Full reported true.
 	Resume()
-	// Slow is called once when the session ends because its client let answers pile up.
+	// Slow is called once when the session ends because its client left no room for what it had to be told.
 	Slow()
 	// Admit is called once, by the goroutine that calls Session.Message, when it is known whose the connection is: user is empty for
 	// an anonymous client. The error says why there is no room for another connection of that user.

@@ -19,6 +19,13 @@ import (
 // maxHistories is how many of the commands under way may be reads of history, or of who is present.
 const maxHistories = 8
 
+// maxCalls is how many large answers to calls may wait for room: unlike histories they cannot be asked for again. smallCall is how large
+// an answer is, in bytes, that need not wait.
+const (
+	maxCalls  = 8
+	smallCall = 16 << 10
+)
+
 // maxDeflatedReply is the largest answer that is deflated, in bytes: that takes some milliseconds, in which the goroutine that
 // gives the answer does nothing else.
 const maxDeflatedReply = 256 << 10
@@ -62,7 +69,14 @@ type Session struct {
 	count     uint16         // owner: mu; of subs
 	identity  *auth.Identity // owner: mu; nil for nobody
 	subs      *subscription  // owner: mu, which is held while the backend is told of a change; the first of a list
-	last      *proto.Close   // owner: mu; not nil: the session is leaving, and so it ends when nothing is under way
+	edge      *edge          // owner: mu; nil most of the session's life
+}
+
+// edge is what a session has besides at its end, and while answers wait to be read.
+type edge struct {
+	last  *proto.Close // not nil: the session is leaving, and so it ends when nothing is under way
+	later []func()     // answers that found no room, to be tried again; no more than histories and calls
+	calls uint8        // of those, answers to calls, at most maxCalls
 }
 
 // state is how far a session has come.
@@ -105,13 +119,13 @@ func (s *Session) wire() wire { return wires[s.format] }
 func (s *Session) Full() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.paused = !s.ended.Load() && (s.state == connecting || s.underway >= session.Limit || s.histories >= maxHistories)
+	s.paused = !s.ended.Load() && (s.state == connecting || s.underway >= session.Limit || s.histories >= maxHistories || !s.roomy())
 	return s.paused
 }
 
 // resumable says whether to call Resume now. The session is locked.
 func (s *Session) resumable() bool {
-	if !s.paused || s.state == connecting || s.underway > session.Limit/2 || s.histories > maxHistories/2 {
+	if !s.paused || s.state == connecting || s.underway > session.Limit/2 || s.histories > maxHistories/2 || !s.roomy() {
 		return false
 	}
 	s.paused = false
@@ -158,14 +172,19 @@ func (s *Session) finish(history uint8) {
 	s.mu.Lock()
 	s.underway--
 	s.histories -= history
-	resume := s.resumable()
-	last := s.last
-	if s.underway > 0 {
-		last = nil
+	resume, next := s.resumable(), s.nextAnswer()
+	var last *proto.Close
+	if s.edge != nil && s.underway == 0 {
+		if last = s.edge.last; last == nil {
+			s.edge = nil
+		}
 	}
 	s.mu.Unlock()
 	if last != nil {
 		s.End(*last)
+	}
+	if next != nil {
+		go next() // a channel may be locked
 	}
 	if resume {
 		s.conn.Resume()
@@ -174,21 +193,28 @@ func (s *Session) finish(history uint8) {
 
 func (s *Session) fail(id uint32, err *proto.Error) { s.reply(failure(id, err)) }
 
-// reply sends one reply in a frame. A client that lets too much pile up is closed.
-func (s *Session) reply(r *protocol.Reply) { s.sendFrame(s.wire().reply(r)) }
+// reply sends one reply in a frame: a small answer to a command. What waits to be read is bounded, as no command is taken while there
+// is no room.
+func (s *Session) reply(r *protocol.Reply) { s.conn.Outlet().Answer(s.frame(r)) }
 
-// sendFrame is reply with a frame that is written already.
-func (s *Session) sendFrame(frame []byte) {
+// frame is one reply in a frame.
+func (s *Session) frame(r *protocol.Reply) []byte { return s.deflated(s.wire().reply(r)) }
+
+// deflated is a frame as it goes out.
+func (s *Session) deflated(frame []byte) []byte {
 	w := s.wire()
 	if s.deflate && len(frame) <= maxDeflatedReply {
 		frame = w.deflate(frame, 0, s.server().Compression)
 	}
-	if out := s.conn.Outlet(); out.Send(frame) || out.Pending() == 0 { // with nothing pending the connection is gone
+	return frame
+}
+
+// push sends what the client did not ask for. One that lets too much pile up is closed.
+func (s *Session) push(p *protocol.Push) {
+	if out := s.conn.Outlet(); out.Send(s.frame(&protocol.Reply{Push: p})) || out.Pending() == 0 { // with nothing pending the connection is gone
 		return
 	}
-	if s.End(proto.CloseSlow.With("too many answers are waiting to be read")) {
-		s.conn.Slow()
-	}
+	s.tooSlow()
 }
 
 // End closes the connection after what was sent. Messages that arrive later are ignored. Only the first call has an effect, and
@@ -209,7 +235,7 @@ func (s *Session) Leave(c proto.Close) {
 		return
 	}
 	s.mu.Lock()
-	s.last = &c
+	s.ensure().last = &c
 	end := s.underway == 0
 	s.mu.Unlock()
 	if end {

@@ -27,6 +27,18 @@ type details struct {
 	joinLeave bool           // the client is told of members that join and leave
 	events    *fanout.Member // of the channel's events; nil before it is one
 	parted    func()         // when leaving: tells that it is over
+	next      *intent        // when leaving: the subscription that follows it; nil for none
+	again     bool           // the server has ended it before it was one, and the client is to come back
+}
+
+// intent is a subscription that is to be made.
+type intent struct {
+	channel   string
+	terms     auth.Subscription
+	joinLeave bool // the client hears of others: whether others hear of it the namespace says, for all members alike
+	server    bool
+	join      func(*subscription) // looks for its place
+	refuse    func(*proto.Error)  // says that it cannot be made
 }
 
 // stage is how far a subscription has come.
@@ -36,7 +48,7 @@ const (
 	joining stage = iota // its place is looked for
 	placing              // the client was told; it becomes a member at once
 	member
-	leaving // unsubscribed while it was placed
+	leaving // unsubscribed while it was placed; the next may wait for that
 	dropped // taken out of the session
 )
 
@@ -89,16 +101,29 @@ func (sub *subscription) leave() {
 	}
 }
 
-// add makes a subscription that is joining, and lets the backend know of the member. joinLeave says whether it hears of others: whether
-// others hear of it the namespace says, for all members alike.
-func (s *Session) add(name string, terms auth.Subscription, joinLeave, server bool) (*subscription, *proto.Error) {
-	sub := &subscription{channel: unique.Make(name), server: server}
-	if terms.Info != nil || terms.Data != nil || !terms.Expires.IsZero() || joinLeave {
-		sub.more = &details{Subscription: terms, joinLeave: joinLeave}
-	}
+// enter makes a subscription, at once or when the one before it has parted, and has it look for its place.
+func (s *Session) enter(e *intent) *proto.Error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if old := s.find(name); old != nil && old.isOver() {
+	if old := s.find(e.channel); old != nil && old.state == leaving && old.more.next == nil {
+		old.more.next = e
+		s.mu.Unlock()
+		return nil
+	}
+	sub, err := s.add(e)
+	s.mu.Unlock()
+	if err == nil {
+		e.join(sub)
+	}
+	return err
+}
+
+// add makes a subscription that is joining, and lets the backend know of the member. The session is locked.
+func (s *Session) add(e *intent) (*subscription, *proto.Error) {
+	sub, terms := &subscription{channel: unique.Make(e.channel), server: e.server}, e.terms
+	if terms.Info != nil || terms.Data != nil || !terms.Expires.IsZero() || e.joinLeave {
+		sub.more = &details{Subscription: terms, joinLeave: e.joinLeave}
+	}
+	if old := s.find(e.channel); old != nil && old.isOver() {
 		old.leave()
 		s.remove(old)
 	} else if old != nil {
@@ -113,7 +138,7 @@ func (s *Session) add(name string, terms auth.Subscription, joinLeave, server bo
 		s.dueAt(terms.Expires.Add(grace))
 	}
 	info := proto.MemberInfo{User: s.whoLocked().User, Client: s.id(), Info: s.whoLocked().Info, ChanInfo: terms.Info}
-	s.backend().Enter(name, info, s.server().announces(name))
+	s.backend().Enter(e.channel, info, s.server().announces(e.channel))
 	return sub, nil
 }
 
@@ -182,40 +207,39 @@ func (s *Session) subscribe(id uint32, r *protocol.SubscribeRequest) {
 	s.enterChannel(id, r, terms)
 }
 
-// enterChannel makes a client a member that may be one, as soon as the last life of the subscription has ended. The command is under way.
+// enterChannel makes a client a member that may be one. The command is under way.
 func (s *Session) enterChannel(id uint32, r *protocol.SubscribeRequest, terms auth.Subscription) {
-	again := func() { s.enterChannel(id, r, terms) }
-	if s.afterParting(r.Channel, again) {
-		return
-	}
-	sub, err := s.add(r.Channel, terms, s.wantsEvents(r), false)
-	if err != nil {
+	e := &intent{channel: r.Channel, terms: terms, joinLeave: s.wantsEvents(r)}
+	e.refuse = func(err *proto.Error) {
 		s.fail(id, err)
 		s.finish(0)
-		return
 	}
-	h := s.hints(r.Channel, r)
-	s.backend().Join(r.Channel, channel.JoinRequest{
-		Start: h.start(), Format: s.codec(), Outlet: s.conn.Outlet(),
-		Ready:  func(j channel.Joined) bool { return s.answer(sub, id, h, j) },
-		Placed: func(m *fanout.Member) { s.placed(sub, m) },
-	})
+	e.join = func(sub *subscription) {
+		h := s.hints(r.Channel, r)
+		s.backend().Join(r.Channel, channel.JoinRequest{
+			Start: h.start(), Format: s.codec(), Outlet: s.conn.Outlet(),
+			Ready:  func(j channel.Joined) bool { return s.answer(sub, id, h, j) },
+			Placed: func(m *fanout.Member) { s.placed(sub, m) },
+		})
+	}
+	if err := s.enter(e); err != nil {
+		e.refuse(err)
+	}
 }
 
-// afterParting reports whether the client is about to part from a channel, and calls fn by another goroutine once it has.
-func (s *Session) afterParting(name string, fn func()) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	sub := s.find(name)
-	if sub == nil || sub.state != leaving {
-		return false
+// What a subscribe is answered with that was taken back before it was carried out: by the client, or by the server, which may want the
+// client to come back.
+var (
+	errUndone = proto.ErrNotAvailable.With("unsubscribed before it was subscribed")
+	errAgain  = proto.ErrInternal.With("unsubscribed before it was subscribed; subscribe again")
+)
+
+// undone is what a subscribe is answered with.
+func undone(again bool) *proto.Error {
+	if again {
+		return errAgain
 	}
-	parted := sub.more.parted
-	sub.more.parted = func() {
-		parted()
-		go fn() // not with this channel locked
-	}
-	return true
+	return errUndone
 }
 
 // permit decides whether a client may subscribe, and returns what its token says.
@@ -256,7 +280,7 @@ func (s *Session) answer(sub *subscription, id uint32, h hints, j channel.Joined
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if sub.state != joining {
-		s.fail(id, proto.ErrNotAvailable.With("unsubscribed before it was subscribed"))
+		s.fail(id, undone(sub.more != nil && sub.more.again))
 		return false
 	}
 	switch {
@@ -297,20 +321,43 @@ func (h *hints) recovered(j channel.Joined) bool {
 // placed takes what to leave by. It is called with the channel locked.
 func (s *Session) placed(sub *subscription, m *fanout.Member) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	sub.member = m
 	if sub.state != placing { // unsubscribed meanwhile, or the connection is gone
-		m.Leave()
-		s.remove(sub)
-		if sub.more != nil && sub.more.parted != nil {
-			sub.more.parted()
+		refused := s.partAt(sub)
+		s.mu.Unlock()
+		if refused != nil {
+			refused()
 		}
 		return
 	}
 	sub.state = member
-	if sub.more != nil && sub.more.joinLeave {
+	watch := sub.more != nil && sub.more.joinLeave
+	s.mu.Unlock()
+	if watch {
 		go s.watch(sub) // not with this channel locked
 	}
+}
+
+// partAt ends a subscription that was to leave as soon as it has its place, and makes the one that follows it: both in one step, so that
+// whatever the client says next finds that. refused is to be called, if not nil, when the session is not locked any more. The session is
+// locked.
+func (s *Session) partAt(sub *subscription) (refused func()) {
+	sub.leave()
+	s.remove(sub)
+	if sub.more == nil || sub.more.parted == nil {
+		return nil
+	}
+	sub.more.parted()
+	e := sub.more.next
+	if e == nil {
+		return nil
+	}
+	next, err := s.add(e)
+	if err != nil {
+		return func() { e.refuse(err) }
+	}
+	go e.join(next) // not with this channel locked
+	return nil
 }
 
 // watch makes the client a member of the channel's events.
@@ -336,28 +383,44 @@ func (s *Session) watch(sub *subscription) {
 
 func (s *Session) unsubscribe(id uint32, r *protocol.UnsubscribeRequest) {
 	done := func() { s.reply(&protocol.Reply{Id: id, Unsubscribe: &protocol.UnsubscribeResult{}}) }
-	if !s.drop(r.Channel, done) {
+	if !s.drop(r.Channel, false, done) {
 		done()
 	}
 }
 
 // drop ends the subscription to a channel and then calls done, at once or when it has its place, with the session locked: so the client
-// is told before it can be subscribed again. It reports false, and calls nothing, when there is none.
-func (s *Session) drop(name string, done func()) bool {
+// is told before it can be subscribed again. It reports false, and calls nothing, when there is none. A subscribe that is under way is
+// answered with an error, which with again invites to send it again.
+func (s *Session) drop(name string, again bool, done func()) bool {
+	var late *intent
+	defer func() {
+		if late != nil {
+			late.refuse(undone(again))
+		}
+	}()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	sub := s.find(name)
-	if sub == nil || sub.state == leaving {
+	switch {
+	case sub == nil:
 		return false
-	}
-	if sub.state == placing {
+	case sub.state == leaving && sub.more.next == nil:
+		return false
+	case sub.state == leaving: // the last word counts
+		parted := sub.more.parted
+		sub.more.parted = func() { parted(); done() }
+		late, sub.more.next = sub.more.next, nil // answered when the session is not locked any more
+	case sub.state == placing:
 		sub.state = leaving
 		sub.detail().parted = done
-		return true
+	default:
+		if sub.state == joining && again {
+			sub.detail().again = true
+		}
+		sub.leave()
+		s.remove(sub)
+		done()
 	}
-	sub.leave()
-	s.remove(sub)
-	done()
 	return true
 }
 
@@ -396,12 +459,17 @@ func (s *Session) subRefresh(id uint32, r *protocol.SubRefreshRequest) {
 	s.reply(&protocol.Reply{Id: id, SubRefresh: result})
 }
 
-// subscribedTo returns the subscription to a channel that the client is a member of.
+// subscribedTo returns the subscription to a channel that the client is a member of, or was told that it is.
 func (s *Session) subscribedTo(name string) *subscription {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if sub := s.find(name); sub != nil && sub.state == member {
+	if sub := s.find(name); sub.told() {
 		return sub
 	}
 	return nil
+}
+
+// told says whether the client was told that it is subscribed. The session is locked; nil is no subscription.
+func (sub *subscription) told() bool {
+	return sub != nil && (sub.state == placing || sub.state == member)
 }
