@@ -60,6 +60,9 @@ func TestThePageInABrowser(t *testing.T) {
 	until("the form sends its request and shows the answer", `document.querySelector('#publish pre').textContent`, `"offset": 1`)
 	js(`document.querySelector('#publish button').click(), ''`)
 	until("the same request again is a new message: what is filled in holds no idempotency key", `document.querySelector('#publish pre').textContent`, `"offset": 2`)
+	if outside := js(`String([...document.querySelectorAll('input[type=password]')].filter((e) => !e.form).length)`); outside != "0" {
+		t.Errorf("%s password fields stand outside a form, of which browsers warn", outside)
+	}
 	js(`window.same = 'yes', document.getElementById('key-form').requestSubmit(), ''`)
 	until("Enter in the key's field does not load the page anew", `window.same + document.getElementById('key').value`, "yes"+adminKey)
 	js(`document.getElementById('key').value = '', document.querySelector('#publish button').click(), ''`)
