@@ -262,4 +262,19 @@ func TestLiveRoomWithAToken(t *testing.T) {
 	ann.say("hello with a token")
 	ann.waitText("hello with a token")
 	ann.wait("who wrote it is the token's user", `document.querySelector('#rows .row .name')?.textContent.includes('ann')`)
+	ann.wait("the page shows who one is, and does not let one edit it",
+		`document.querySelector('#name').value === 'ann' && document.querySelector('#name').readOnly`)
+
+	expired, err := auth.Signer{Key: []byte(secret)}.Sign(map[string]any{"sub": "ann", "exp": time.Now().Add(-time.Hour).Unix()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	evaluate[string](ann, `location.hash = '#token=`+expired+`'`)
+	ann.wait("an expired token ends it, and the page says what to do", `document.querySelector('#status').dataset.phase === 'ended'
+		&& document.querySelector('#hint').innerText.includes('has expired')`)
+	evaluate[string](ann, `location.hash = ''`)
+	ann.wait("without a token the page says that it needs one", `document.querySelector('#status').dataset.phase === 'ended'
+		&& document.querySelector('#hint').innerText.includes('needs a token')`)
+	evaluate[string](ann, `location.hash = '#token=`+token+`'`)
+	ann.waitText("hello with a token")
 }

@@ -55,9 +55,17 @@ type tab struct {
 	*webtest.Server
 }
 
-// open starts a server, lets prepare fill it, and opens path on a screen of the given size. At the end of the test the
-// page must not have thrown, nor tried what its own policy forbids.
+// open is visit, and waits until the page is live.
 func open(t *testing.T, path string, width, height int64, prepare func(*webtest.Server)) *tab {
+	t.Helper()
+	p := visit(t, path, width, height, prepare)
+	p.until(`document.getElementById('status').dataset.phase === 'live'`, "the page is live after it opened")
+	return p
+}
+
+// visit starts a server, lets prepare fill it, and opens path on a screen of the given size. At the end of the test the
+// page must not have thrown, nor tried what its own policy forbids.
+func visit(t *testing.T, path string, width, height int64, prepare func(*webtest.Server)) *tab {
 	t.Helper()
 	s := webtest.New()
 	t.Cleanup(s.Close)
@@ -90,7 +98,6 @@ func open(t *testing.T, path string, width, height int64, prepare func(*webtest.
 	})
 	p := &tab{t: t, ctx: ctx, Server: s}
 	p.do(chromedp.EmulateViewport(width, height), chromedp.Navigate(s.URL+path))
-	p.until(`document.getElementById('status').dataset.phase === 'live'`, "the page is live after it opened")
 	return p
 }
 

@@ -57,15 +57,18 @@ export class Chat {
     document.addEventListener('visibilitychange', () => document.hidden || this.#schedule());
   }
 
-  // clear empties the column, for another channel.
-  clear() {
+  // clear empties the column, for another channel; keepPending leaves what could not be sent: it is the same channel.
+  clear({ keepPending = false } = {}) {
     this.#replace([]);
     this.#tail = [];
     this.#beginning = false;
     this.#unread = 0;
     this.#following = true;
-    for (const { element } of this.#pending.values()) element.remove();
-    this.#pending.clear();
+    for (const [id, p] of this.#pending) {
+      if (keepPending && !p.offset) continue;
+      p.element.remove();
+      this.#pending.delete(id);
+    }
     this.#update();
   }
 

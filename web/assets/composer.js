@@ -1,6 +1,6 @@
 // The name field and the input. Enter sends, except while an input method composes: there it chooses a word.
 
-import { t } from './i18n.js';
+import { setLabel, t } from './i18n.js';
 import { cleanName, hueOf } from './text.js';
 
 const MAX_TEXT_BYTES = 16_000; // far below the server's 64 KiB, with room for JSON escapes
@@ -12,6 +12,8 @@ export class Composer {
   #swatch;
   #problem;
   #composing = false;
+  #own = ''; // the name that was typed, while another one is shown
+  #user = ''; // who the server says one is
 
   // onSend(text) says whether the text was taken; onName(name) is told when the name changed.
   constructor({ form, name, text, swatch, problem }, { onSend, onName }) {
@@ -39,13 +41,35 @@ export class Composer {
     });
   }
 
+  // name is what was chosen here; shownName is what messages go out under.
   get name() {
-    return cleanName(this.#name.value);
+    return this.#user ? this.#own : cleanName(this.#name.value);
   }
 
   set name(name) {
     this.#name.value = name;
     this.#paint();
+  }
+
+  get shownName() {
+    return this.#user || this.name;
+  }
+
+  // identify shows the user that the server knows, in place of the chosen name, which is not used then; with '' the
+  // name can be chosen again.
+  identify(user) {
+    if (user === this.#user) return;
+    if (!this.#user) this.#own = this.name;
+    this.#user = user;
+    this.#name.readOnly = user !== '';
+    setLabel(this.#name, user ? 'user' : 'name');
+    this.#name.value = user || this.#own;
+    this.#paint();
+  }
+
+  // enable lets one write, or not: where no channel is open.
+  enable(on) {
+    for (const e of this.#form.querySelectorAll('.say > *')) e.disabled = !on;
   }
 
   // problem shows what is wrong, or with '' nothing.
@@ -84,7 +108,7 @@ export class Composer {
   }
 
   #paint() {
-    this.#swatch.style.setProperty('--hue', hueOf(this.name));
+    this.#swatch.style.setProperty('--hue', hueOf(this.shownName));
   }
 }
 

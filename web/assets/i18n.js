@@ -15,7 +15,19 @@ const TEXTS = {
     waiting: (s) => (s > 0 ? `Reconnecting in ${s} s` : 'Reconnecting'),
     offline: 'Offline',
     ended: 'Disconnected',
-    stopped: 'Disconnected',
+    invalid: 'This channel cannot be opened',
+    openLobby: 'Open the lobby',
+    tokenMissing: 'This room needs a token',
+    tokenMissingHint: 'Put it behind the address of this page: #token=…',
+    tokenInvalid: 'The token is not valid',
+    tokenInvalidHint: 'Put another one behind the address of this page: #token=…',
+    tokenExpired: 'The token has expired',
+    tokenExpiredHint: 'Put a new one behind the address of this page: #token=…',
+    denied: 'This room is not open to you',
+    deniedHint: 'Choose another channel, or put another token behind the address of this page: #token=…',
+    connections: 'You have too many connections',
+    connectionsHint: 'Close this room somewhere else, then reconnect.',
+    forced: 'The server has ended the connection',
     reconnect: 'Reconnect',
     reconnectNow: 'Reconnect now',
     viewers: (n) => (n === '1' ? '1 viewer' : `${n} viewers`),
@@ -32,6 +44,7 @@ const TEXTS = {
     open: 'Open',
     cancel: 'Cancel',
     name: 'Your name',
+    user: 'The name that you are signed in under',
     text: 'Say something…',
     send: 'Send',
     anonymous: 'anonymous',
@@ -67,7 +80,19 @@ const TEXTS = {
     waiting: (s) => (s > 0 ? `${s} 秒后重连` : '正在重连'),
     offline: '已离线',
     ended: '已断开',
-    stopped: '已断开',
+    invalid: '无法打开这个频道',
+    openLobby: '进入大厅',
+    tokenMissing: '进入这个房间需要令牌',
+    tokenMissingHint: '请把令牌加在本页地址的末尾:#token=…',
+    tokenInvalid: '令牌无效',
+    tokenInvalidHint: '请在本页地址的末尾换上另一个令牌:#token=…',
+    tokenExpired: '令牌已过期',
+    tokenExpiredHint: '请在本页地址的末尾换上新的令牌:#token=…',
+    denied: '你无权进入这个房间',
+    deniedHint: '请换一个频道,或在本页地址的末尾换上另一个令牌:#token=…',
+    connections: '你的连接太多了',
+    connectionsHint: '请先在别处关闭这个房间,再重新连接。',
+    forced: '服务器结束了连接',
     reconnect: '重新连接',
     reconnectNow: '立即重连',
     viewers: (n) => `${n} 人在看`,
@@ -84,6 +109,7 @@ const TEXTS = {
     open: '进入',
     cancel: '取消',
     name: '你的名字',
+    user: '你登录所用的名字',
     text: '发条弹幕吧…',
     send: '发送',
     anonymous: '匿名',
@@ -136,10 +162,15 @@ export function setLanguage(to) {
   document.documentElement.lang = to === 'zh' ? 'zh-CN' : 'en';
   for (const e of document.querySelectorAll('[data-i18n]')) e.textContent = t(e.dataset.i18n);
   for (const e of document.querySelectorAll('[data-i18n-placeholder]')) e.placeholder = t(e.dataset.i18nPlaceholder);
-  for (const e of document.querySelectorAll('[data-i18n-label]')) {
-    e.setAttribute('aria-label', t(e.dataset.i18nLabel));
-    if (e.tagName === 'BUTTON') e.title = t(e.dataset.i18nLabel);
-  }
+  for (const e of document.querySelectorAll('[data-i18n-label]')) setLabel(e, e.dataset.i18nLabel);
+}
+
+// setLabel gives an element its accessible name, which is also the tooltip of buttons and of inputs that cannot be edited.
+export function setLabel(e, key) {
+  e.dataset.i18nLabel = key;
+  e.setAttribute('aria-label', t(key));
+  if (e.tagName === 'BUTTON' || e.readOnly) e.title = t(key);
+  else e.removeAttribute('title');
 }
 
 export const texts = TEXTS;

@@ -1,5 +1,7 @@
-// The live room: puts the parts together. The channel is in the address, ?channel=…; without it, the lobby.
+// The live room: puts the parts together. The channel and the token are in the address (address.js); when it changes, the
+// page follows.
 
+import { addressOf, readAddress } from './address.js';
 import { Chat } from './chat.js';
 import { Composer } from './composer.js';
 import { Barrage, newId } from './barrage.js';
@@ -8,13 +10,14 @@ import { Stage } from './stage.js';
 import { Status } from './status.js';
 import { language, pickLanguage, setLanguage, t } from './i18n.js';
 import { load, loadClients, save, saveClients } from './settings.js';
-import { channelProblem, cleanName, hueOf, textOf } from './text.js';
+import { channelProblem, cleanName, hueOf, shorten, textOf } from './text.js';
 
-const DEFAULT_CHANNEL = 'lobby';
+const EXPIRED = 3005;
 const $ = (id) => document.getElementById(id);
 
 const clients = new Set(loadClients()); // connections of this tab, by which own messages are known
-let room = null;
+let room = null; // the client of the open channel; null while the address names none that could be opened
+let here = {}; // what the address said when it was opened
 
 setLanguage(pickLanguage(load('language'), navigator.languages));
 
@@ -27,7 +30,7 @@ const chat = new Chat(
   },
 );
 chat.mark = mark;
-const status = new Status({ askInfo: () => room.info(), isEmpty: () => chat.isEmpty });
+const status = new Status({ askInfo: () => room.info(), isEmpty: () => chat.isEmpty, hasToken: () => here.token !== undefined });
 const composer = new Composer(
   { form: $('composer'), name: $('name'), text: $('text'), swatch: $('swatch'), problem: $('problem') },
   { onSend: send, onName: rename },
@@ -39,9 +42,9 @@ function mark(message) {
 }
 
 function send(text) {
-  if (chat.full) return false;
+  if (!room || chat.full) return false;
   const entry = { id: newId(), data: text, failed: null };
-  chat.pend(entry, room.name);
+  chat.pend(entry, composer.shownName);
   post(entry);
   return true;
 }
@@ -60,7 +63,7 @@ function post(entry) {
 
 function rename(name) {
   save('name', name);
-  if (name === room.name) return;
+  if (!room || name === room.name) return;
   room.name = name;
   if (room.phase === 'live' || room.phase === 'connecting') room.connect();
 }
@@ -73,6 +76,7 @@ function welcomed(welcome) {
   clients.delete(welcome.client);
   clients.add(welcome.client);
   saveClients([...clients]);
+  composer.identify(welcome.user ?? '');
   status.node(welcome.node ?? '');
 }
 
@@ -94,34 +98,57 @@ const shown = {
 
 // The channel
 
-function channelFromAddress() {
-  const channel = new URLSearchParams(location.search).get('channel') ?? '';
-  return channelProblem(channel) === null ? channel : DEFAULT_CHANNEL;
-}
-
-// tokenFromAddress is what stands behind #token=: a fragment is sent to no server, and so is in no log.
-function tokenFromAddress() {
-  return new URLSearchParams(location.hash.slice(1)).get('token') ?? undefined;
-}
-
+// openChannel opens what the address names, anew.
 function openChannel() {
-  const channel = channelFromAddress();
+  const before = here;
+  here = readAddress(location);
   room?.close();
+  room = null;
   stage.clear();
-  chat.clear();
+  chat.clear({ keepPending: here.channel === before.channel });
+  composer.problem('');
+  composer.enable(!here.problem);
+  if (!here.token) composer.identify('');
   status.room();
-  room = new Barrage(location.origin, channel, { name: composer.name, last: LAST, token: tokenFromAddress() });
+  title();
+  if (here.problem) {
+    status.state({ phase: 'invalid', problem: PROBLEMS[here.problem] });
+    return;
+  }
+  room = new Barrage(location.origin, here.channel, { name: composer.name, last: LAST, token: here.token });
   room.on('welcome', welcomed);
   room.on('error', (error) => composer.problem(error.message));
-  room.on('state', (state) => status.state(state));
+  room.on('state', changed);
   new Feed(room, shown);
-  title();
   room.connect();
 }
 
+function changed(state) {
+  if (state.phase === 'closed') return; // by the page itself, which says more
+  if (state.phase === 'waiting' && state.code === EXPIRED && here.token) {
+    room.close(); // the token is the same at the next attempt
+    status.state({ ...state, phase: 'ended' });
+    return;
+  }
+  status.state(state);
+}
+
+// follow opens what the address names now, when that is something else.
+function follow() {
+  pointHome();
+  const { channel, token } = readAddress(location);
+  if (channel !== here.channel || token !== here.token) openChannel();
+}
+
+// pointHome lets the ways to the lobby keep the token.
+function pointHome() {
+  for (const id of ['home', 'hint-lobby']) $(id).href = `/${location.hash}`;
+}
+
 function title() {
-  $('channel-name').textContent = room.channel;
-  document.title = t('title', room.channel);
+  const name = shorten(here.channel, 80);
+  $('channel-name').textContent = name;
+  document.title = t('title', name);
 }
 
 const PROBLEMS = { empty: 'channelEmpty', long: 'channelLong', control: 'channelControl', dots: 'channelDots' };
@@ -134,7 +161,7 @@ function wireChannelDialog() {
   };
   $('channel').addEventListener('click', () => {
     problem('');
-    $('switch-name').value = room.channel;
+    $('switch-name').value = here.channel;
     dialog.showModal();
     $('switch-name').select();
   });
@@ -149,11 +176,10 @@ function wireChannelDialog() {
       return;
     }
     dialog.close();
-    if (channel === room.channel) return;
-    history.pushState(null, '', (channel === DEFAULT_CHANNEL ? '/' : `/?channel=${encodeURIComponent(channel)}`) + location.hash);
+    if (channel === here.channel) return;
+    history.pushState(null, '', addressOf(channel, location));
     openChannel();
   });
-  addEventListener('popstate', () => channelFromAddress() !== room.channel && openChannel());
 }
 
 // Theme, language, switches
@@ -198,9 +224,11 @@ wireChannelDialog();
 $('theme').addEventListener('click', toggleTheme);
 $('language').addEventListener('click', toggleLanguage);
 $('danmaku').addEventListener('click', toggleDanmaku);
-$('reconnect').addEventListener('click', () => room.connect());
+$('reconnect').addEventListener('click', () => room?.connect());
 matchMedia('(prefers-color-scheme: dark)').addEventListener('change', paintFrame);
-addEventListener('pagehide', (event) => event.persisted || room.close());
-addEventListener('pageshow', (event) => event.persisted && room.connect());
+for (const event of ['popstate', 'hashchange']) addEventListener(event, follow);
+addEventListener('pagehide', (event) => event.persisted || room?.close());
+addEventListener('pageshow', (event) => event.persisted && room?.connect());
 paintFrame();
+pointHome();
 openChannel();

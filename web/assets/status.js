@@ -3,6 +3,7 @@
 import { t, language } from './i18n.js';
 
 const INFO_EVERY = 15_000; // milliseconds between questions for the number of viewers, plus up to a third of chance
+const CLOSED = { 3005: 'tokenExpired', 3500: 'tokenInvalid', 3503: 'forced', 3504: 'connections', 3507: 'denied' };
 const $ = (id) => document.getElementById(id);
 
 export class Status {
@@ -15,15 +16,17 @@ export class Status {
   #announced = '';
   #empty = false;
 
-  // askInfo() fetches {members, nodes}; isEmpty() says whether the room has nothing to show.
-  constructor({ askInfo, isEmpty }) {
+  // askInfo() fetches {members, nodes}; isEmpty() says whether the room has nothing to show; hasToken() whether the page
+  // was given one.
+  constructor({ askInfo, isEmpty, hasToken }) {
     this.askInfo = askInfo;
     this.isEmpty = isEmpty;
+    this.hasToken = hasToken;
     for (const event of ['online', 'offline']) addEventListener(event, () => this.render());
     document.addEventListener('visibilitychange', () => this.#plan(0));
   }
 
-  // state takes a new state of the connection.
+  // state takes a new state of the connection, or {phase: 'invalid', problem}: the channel cannot be opened at all.
   state(state) {
     this.#state = state;
     clearInterval(this.#tick);
@@ -57,8 +60,8 @@ export class Status {
 
   render() {
     const { phase, at, reason } = this.#state;
-    const offline = !navigator.onLine && phase !== 'live';
-    const text = offline ? t('offline') : phase === 'waiting' ? t('waiting', Math.ceil((at - Date.now()) / 1000)) : t(phase);
+    const offline = !navigator.onLine && phase !== 'live' && phase !== 'invalid';
+    const text = offline ? t('offline') : phase === 'waiting' ? t('waiting', Math.ceil((at - Date.now()) / 1000)) : t(phase === 'invalid' ? 'ended' : phase);
     $('status').dataset.phase = offline ? 'offline' : phase;
     set($('status-text'), text);
     $('status').title = reason || '';
@@ -74,27 +77,52 @@ export class Status {
     set($('dropped'), t('dropped', number(this.#dropped)));
     if ($('dropped').title !== t('droppedHint')) $('dropped').title = t('droppedHint');
     this.#hint(phase);
-    this.#announce(offline ? 'offline' : phase, text, reason);
+    this.#announce(offline ? 'offline' : phase, text);
   }
 
   // hint says something on a stage on which nothing flies: the room is empty, or not reached.
   #hint(phase) {
-    const lost = phase === 'waiting' || phase === 'ended';
     if (phase === 'live') this.#empty = this.isEmpty();
-    $('hint').hidden = !lost && !(phase === 'live' && this.#empty);
-    set($('hint-title'), t(lost ? 'offlineTitle' : 'empty'));
-    set($('hint-text'), t(lost ? 'offlineHint' : 'emptyHint'));
-    if (phase === 'ended') {
-      set($('hint-title'), t('ended'));
-      set($('hint-text'), this.#state.reason || '');
+    const [title, text, said = ''] = this.#hintTexts(phase);
+    $('hint').hidden = !title;
+    set($('hint-title'), title ?? '');
+    set($('hint-text'), text ?? '');
+    set($('hint-said'), said);
+    $('hint-lobby').hidden = phase !== 'invalid';
+  }
+
+  // hintTexts are what is the matter, what can be done, and what the server said, in its own words.
+  #hintTexts(phase) {
+    const { problem, reason } = this.#state;
+    switch (phase) {
+      case 'live':
+        return this.#empty ? [t('empty'), t('emptyHint')] : [];
+      case 'waiting':
+        return [t('offlineTitle'), t('offlineHint')];
+      case 'invalid':
+        return [t('invalid'), t(problem)];
+      case 'ended': {
+        const key = this.#whyEnded();
+        return key ? [t(key), t(`${key}Hint`), reason] : [t('ended'), '', reason];
+      }
     }
+    return [];
+  }
+
+  // whyEnded is the key of the text that explains the end, if there is one.
+  #whyEnded() {
+    const { code } = this.#state;
+    if (code === 3500 && !this.hasToken()) return 'tokenMissing';
+    if (code === 1006 && this.hasToken()) return 'tokenInvalid'; // no socket takes it, so no server saw it
+    return CLOSED[code];
   }
 
   // announce tells a screen reader of changes of the phase only, not of every second.
-  #announce(phase, text, reason) {
+  #announce(phase, text) {
     if (phase === this.#announced || phase === 'connecting') return;
     this.#announced = phase;
-    $('announce').textContent = phase === 'waiting' ? t('offlineTitle') : phase === 'ended' && reason ? `${text}: ${reason}` : text;
+    const told = phase === 'ended' || phase === 'invalid' ? [text, ...this.#hintTexts(phase)] : [phase === 'waiting' ? t('offlineTitle') : text];
+    $('announce').textContent = told.filter(Boolean).join('. ');
   }
 
   #plan(wait) {

@@ -1,11 +1,13 @@
 // Package webtest is a small server that speaks the plain protocol of PROTOCOL.md around the live page, for tests of
 // the page in a real browser and for working on it. It keeps everything in memory, in one lock, and is told when to
-// misbehave: drop its connections, refuse new ones, forget its history, swallow acknowledgements.
+// misbehave: drop its connections, refuse new ones, forget its history, swallow acknowledgements, ask for tokens.
 package webtest
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -37,6 +39,7 @@ type Server struct {
 	connections int // ever accepted; also the next client id
 	refuse      bool
 	swallowAcks bool
+	tokens      map[string]string // token → user; nil while anyone may come in
 	node        string
 }
 
@@ -50,7 +53,8 @@ type room struct {
 
 // member is one connection. Its out queue is unbounded in spirit: 64k lines, then the connection is dropped.
 type member struct {
-	id, name string
+	id, name string // name is what its messages carry
+	user     string // of its token
 	conn     *websocket.Conn
 	out      chan string
 	done     chan struct{}
@@ -59,7 +63,7 @@ type member struct {
 
 // New starts a server. Close it with Close.
 func New() *Server {
-	s := &Server{rooms: make(map[string]*room), node: "a"}
+	s := &Server{rooms: make(map[string]*room), node: "a", upgrader: websocket.Upgrader{Subprotocols: []string{"barrage"}}}
 	page := web.Handler()
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if channel, ok := strings.CutPrefix(r.URL.Path, "/ws/"); ok {
@@ -130,6 +134,17 @@ func (s *Server) SwallowAcks(on bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.swallowAcks = on
+}
+
+// Expired is the user of a token that has expired.
+const Expired = "\x00expired"
+
+// Tokens lets in, from now on, only who shows one of these tokens, as the user that it maps to: others are closed with 3500,
+// and who shows a token of Expired with 3005. Connections that are there stay.
+func (s *Server) Tokens(users map[string]string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tokens = maps.Clone(users)
 }
 
 // Drop ends all connections: with a close code, or with 0 without a word.
@@ -209,7 +224,13 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, channel string) {
 	if err != nil {
 		return
 	}
-	m := &member{name: r.FormValue("name"), conn: conn, out: make(chan string, 1<<16), done: make(chan struct{})}
+	user, why := s.identify(r)
+	if why != nil {
+		_ = conn.WriteControl(websocket.CloseMessage, why, time.Now().Add(time.Second))
+		conn.Close()
+		return
+	}
+	m := &member{name: cmp.Or(user, r.FormValue("name")), user: user, conn: conn, out: make(chan string, 1<<16), done: make(chan struct{})}
 	go m.write()
 	room := s.join(m, channel, r)
 	for {
@@ -225,6 +246,28 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, channel string) {
 	delete(room.members, m)
 	s.mu.Unlock()
 	m.close()
+}
+
+// identify returns the user of a handshake, and the close frame for one that may not come in.
+func (s *Server) identify(r *http.Request) (user string, why []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.tokens == nil {
+		return "", nil
+	}
+	token := ""
+	for _, p := range websocket.Subprotocols(r) {
+		if t, ok := strings.CutPrefix(p, "barrage.bearer."); ok {
+			token = t
+		}
+	}
+	switch user = s.tokens[token]; user {
+	case "":
+		return "", websocket.FormatCloseMessage(3500, "a token is needed")
+	case Expired:
+		return "", websocket.FormatCloseMessage(3005, "the token has expired")
+	}
+	return user, nil
 }
 
 // join sends the reset, the welcome and the past, and makes m a member: in one lock, so without gap or repeat.
@@ -246,7 +289,11 @@ func (s *Server) join(m *member, channel string, req *http.Request) *room {
 			from = since + 1
 		}
 	}
-	m.send("welcome", map[string]any{"node": s.node, "client": m.id, "channel": channel, "epoch": r.epoch, "offset": head})
+	welcome := map[string]any{"node": s.node, "client": m.id, "channel": channel, "epoch": r.epoch, "offset": head}
+	if m.user != "" {
+		welcome["user"] = m.user
+	}
+	m.send("welcome", welcome)
 	past, _ := r.page(from, head, 1<<30, false)
 	for _, message := range past {
 		m.send("message", message)

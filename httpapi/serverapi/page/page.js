@@ -57,7 +57,8 @@ function table(schema) {
     const p = schema.properties[name];
     const text = (language === 'zh' ? p['x-description-zh'] : p.description) ?? '';
     const mark = schema.required?.includes(name) ? element('span', { class: 'faint' }, ` ${t.required}`) : '';
-    return element('tr', {}, element('td', {}, element('code', {}, name), mark), element('td', {}, typeName(p)), element('td', {}, text));
+    const cells = [element('td', {}, element('code', {}, name), mark), element('td', { class: 'type' }, typeName(p)), element('td', {}, text)];
+    return element('tr', {}, ...cells);
   });
   const head = element('tr', {}, ...[t.field, t.type, t.meaning].map((h) => element('th', { scope: 'col' }, h)));
   return element('table', {}, element('thead', {}, head), element('tbody', {}, ...rows));
@@ -75,7 +76,8 @@ function tables(title, schema) {
 function form(path, example) {
   const t = texts[language];
   const body = element('textarea', { 'aria-label': `${t.body} ${path}`, spellcheck: 'false' });
-  body.value = JSON.stringify(example, null, 2);
+  // Without a key of its own, which would make every request after the first a repetition of it.
+  body.value = JSON.stringify(example, (name, value) => (name === 'idempotency_key' ? undefined : value), 2);
   const send = element('button', { type: 'button' }, t.send);
   const answer = element('pre', { hidden: '', 'aria-live': 'polite' });
   send.addEventListener('click', async () => {
@@ -131,6 +133,7 @@ function show() {
   for (const id of open) $(id).open = true;
 }
 
+$('key-form').addEventListener('submit', (event) => event.preventDefault()); // the key is sent by the forms of the methods
 $('language').addEventListener('click', () => {
   language = language === 'zh' ? 'en' : 'zh';
   show();
