@@ -148,8 +148,10 @@ func (s *Service) Call(c centrifuge.Call) {
 	}
 	s.stats.Calls.Add(1)
 	go func() {
-		defer s.places.give(h)
-		c.Done(s.ask(&q, c.Sent))
+		defer s.places.wg.Done()
+		data, err := s.ask(&q, c.Sent)
+		s.places.give(h) // first: who has the answer may call again
+		c.Done(data, err)
 	}()
 }
 

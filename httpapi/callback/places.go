@@ -27,12 +27,12 @@ type places struct {
 	closed bool           // owner: mu; no place is given any more
 	taken  int            // owner: mu
 	held   map[holder]int // owner: mu; no more than taken
-	wg     sync.WaitGroup // of those taken; added to under mu, while not closed
+	wg     sync.WaitGroup // of calls that got a place, until they are answered; added to under mu, while not closed
 }
 
-// take takes a place, which must be given back. A holder gets another one as long as it has less than a third of what is free: a
-// quarter of all when it is alone, as many as a connection may have commands under way, and the less the more others have. So a few
-// never take everything, and who has none gets one while there is one.
+// take takes a place, which must be given back; afterwards wg is told when the call was answered. A holder gets another one as long as
+// it has less than a third of what is free: a quarter of all when it is alone, as many as a connection may have commands under way, and
+// the less the more others have. So a few never take everything, and who has none gets one while there is one.
 func (p *places) take(h holder) *proto.Error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -58,10 +58,9 @@ func (p *places) give(h holder) {
 		delete(p.held, h)
 	}
 	p.taken--
-	p.wg.Done()
 }
 
-// close ends the giving of places. Those that are taken may be waited for afterwards.
+// close ends the giving of places. wg may be waited for afterwards.
 func (p *places) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

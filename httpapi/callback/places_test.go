@@ -51,6 +51,24 @@ func TestAFewDoNotTakeAllPlaces(t *testing.T) {
 	}
 }
 
+func TestWhoIsAnsweredMayCallAgain(t *testing.T) {
+	s, call := service(t, Options{}, func(w http.ResponseWriter, r *http.Request) {
+		if body, _ := io.ReadAll(r.Body); strings.Contains(string(body), "ask") {
+			fmt.Fprint(w, "{}")
+			return
+		}
+		<-r.Context().Done()
+	})
+	for range maxCalls/4 - 1 {
+		s.Call(centrifuge.Call{Client: "c", Done: func([]byte, *proto.Error) {}})
+	}
+	for range 50 {
+		if got := call(centrifuge.Call{Client: "c", Method: "ask"}); got.err != nil {
+			t.Fatalf("the place of a call is free when it is answered: got %+v", got)
+		}
+	}
+}
+
 func TestPlacesAreGivenBack(t *testing.T) {
 	var p places
 	ann, bob := holder{user: "ann"}, holder{client: "bob"}
