@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"strings"
 
+	"barrage/internal/every"
 	"barrage/internal/keypair"
 )
 
@@ -19,9 +20,9 @@ const maxFileKeys = 16
 // certificates: no time stamp or notification is relied on.
 type keyFile struct {
 	path string
-	// keys are what was last good; seen identifies what the file held when it was last looked at. Owner of both: Verifier.Run.
+	// keys are what was last good; seen identifies what the file holds, or why it cannot be read. Owner of both: Verifier.Run.
 	keys []key
-	seen [sha256.Size]byte
+	seen every.Settled[[sha256.Size]byte]
 }
 
 // openKeyFile reads a file. The error says what to do.
@@ -31,23 +32,22 @@ func openKeyFile(path string) (*keyFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	f.seen = sha256.Sum256(text)
+	f.seen = every.Settle(sha256.Sum256(text))
 	f.keys, err = parsePublicKeys(path, text)
 	return f, err
 }
 
-// look takes the keys that the file holds now; changed says whether they are others than before. What cannot be used leaves those
-// before in use, and is logged once.
+// look takes the keys that the file holds now; changed says whether they are others than before. A file that is half written is without
+// keys that are still in it: it must hold the same at two looks. What cannot be used leaves those before in use, and is logged once.
 func (f *keyFile) look(log *slog.Logger, stats *VerifierStats) (changed bool) {
 	text, err := keypair.Read(f.path)
 	now := sha256.Sum256(text)
 	if err != nil {
 		now = sha256.Sum256([]byte("error: " + err.Error()))
 	}
-	if now == f.seen {
+	if !f.seen.Changed(now) {
 		return false
 	}
-	f.seen = now
 	var keys []key
 	if err == nil {
 		keys, err = parsePublicKeys(f.path, text)

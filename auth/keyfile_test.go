@@ -53,6 +53,37 @@ func TestFilesAreReadAgainWhenTheyChange(t *testing.T) {
 	})
 }
 
+func TestAFileThatIsHalfWrittenTakesNoKeyAway(t *testing.T) {
+	p, path := pairs(), filepath.Join(t.TempDir(), "keys.pem")
+	one, other := publicPEM(t, p["p256"]), publicPEM(t, p["ed"])
+	both := append(bytes.Clone(one), other...)
+	v := verifier(t, Keys{Files: []string{writeFile(t, path, both)}})
+	byOther := sign(t, Signer{Key: p["ed"]}, map[string]any{"sub": "a"})
+	expect := func(when string, want bool) {
+		t.Helper()
+		if _, err := v.Connection(byOther); (err == nil) != want {
+			t.Errorf("%s a token of the second key is accepted: %v, got %v", when, want, err)
+		}
+	}
+	for _, half := range [][]byte{nil, one, both[:len(one)+5]} {
+		writeFile(t, path, half)
+		v.look()
+		expect("while the file is written", true)
+		writeFile(t, path, both)
+		v.look()
+		v.look()
+		expect("when the file is complete", true)
+	}
+	if n := v.Stats.Failures.Load(); n != 0 {
+		t.Errorf("a file that is half written for a moment is no failure, %d were counted", n)
+	}
+	writeFile(t, path, one)
+	v.look()
+	expect("at the first look at a change", true)
+	v.look()
+	expect("at the second look at a change", false)
+}
+
 func TestAFileMayHoldACertificate(t *testing.T) {
 	dir := t.TempDir()
 	pair := testcert.New(1)

@@ -12,6 +12,6 @@ func Callback(r *prometheus.Registry, calls, refused, failed *atomic.Int64) {
 	register(r, []counter{
 		{"rpc_calls_total", "What clients asked or sent that was handed to the service of rpc.url; only with one.", calls},
 		{"rpc_failed_total", "Of those, what it did not answer as it must; only with one.", failed},
-		{"rpc_refused_total", "What was not handed over because too much was under way; only with a service of rpc.url.", refused},
+		{"rpc_refused_total", "What was not handed over because too much was under way, or the node was ending; only with a service of rpc.url.", refused},
 	})
 }

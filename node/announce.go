@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"barrage/internal/every"
 	"barrage/proto"
 )
 
@@ -73,7 +74,7 @@ func (a *announcer) due(now time.Time) (heads []named) {
 }
 
 func (n *Node) announceLoop(ctx context.Context) {
-	every(ctx, announceEvery, func() {
+	every.Interval(ctx, announceEvery, func() {
 		for _, h := range n.announcer.due(time.Now()) {
 			n.tell(h.name, &proto.Envelope{Kind: proto.EnvelopeHead, Epoch: h.head.Epoch, Head: h.head.Offset})
 		}
@@ -101,13 +102,6 @@ func (n *Node) membersLoop(ctx context.Context) {
 			}
 		}
 		told = counts
-	}
-}
-
-// every calls fn at intervals until ctx ends.
-func every(ctx context.Context, interval time.Duration, fn func()) {
-	for pause(ctx, interval) {
-		fn()
 	}
 }
 

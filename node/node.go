@@ -27,6 +27,7 @@ import (
 	"barrage/channel"
 	"barrage/cluster"
 	"barrage/fanout"
+	"barrage/internal/every"
 	"barrage/journal"
 	"barrage/proto"
 )
@@ -85,7 +86,7 @@ type Node struct {
 	waiting   atomic.Int64  // reads of history that wait or run
 	health    atomic.Pointer[Health]
 	stats     Stats
-	badAt     atomic.Int64 // when bad warned last, in Unix nanoseconds
+	badSaid   every.Seldom // of bad
 	control   atomic.Pointer[Connections]
 
 	ctx    context.Context // ends with Close
@@ -334,8 +335,7 @@ const badEvery = time.Second
 // bad counts a payload that cannot be read, and warns of it once a second.
 func (n *Node) bad(name string, err error) {
 	count := n.stats.BrokerBad.Add(1)
-	now := time.Now().UnixNano()
-	if last := n.badAt.Load(); now-last >= int64(badEvery) && n.badAt.CompareAndSwap(last, now) {
+	if _, ok := n.badSaid.May(badEvery); ok {
 		n.log.Warn("a payload from the broker cannot be read; the journal has what it carried", "channel", name, "error", err, "so_far", count)
 	}
 }

@@ -201,12 +201,13 @@ func (s *server) close() error {
 	drain, cancel := context.WithTimeout(context.Background(), s.cfg.Limits.Drain)
 	s.gateway.Shutdown(drain)
 	cancel()
+	err := errors.Join(s.server.close(), shutdown(s.http))
 	if s.callback != nil {
-		s.callback.Close() // nobody is left who asks
+		s.callback.Close() // before the node, which answers may still go through
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	err := errors.Join(s.server.close(), shutdown(s.http), s.node.Close(ctx), s.journal.Close())
+	err = errors.Join(err, s.node.Close(ctx), s.journal.Close())
 	if err == nil {
 		s.log.Info("ended")
 	}

@@ -24,9 +24,7 @@ type Ring struct {
 	log     *slog.Logger
 	fixed   []Key                 // those of the settings
 	current atomic.Pointer[[]Key] // fixed and those of the file
-	// last is what the file held when it was last looked at, or why it could not be read; seen is what was last judged. Owner of both:
-	// Watch.
-	last, seen string
+	seen    every.Settled[string] // owner: Watch; what the file holds, or why it cannot be read
 }
 
 // Open makes a ring of keys, and of those in the file at path unless that is empty. The error says what to do and names the setting.
@@ -41,7 +39,7 @@ func Open(fixed []Key, path string, log *slog.Logger) (*Ring, error) {
 		if keys, err = r.with(content); err != nil {
 			return nil, err
 		}
-		r.last, r.seen = content, content
+		r.seen = every.Settle(content)
 	}
 	r.current.Store(&keys)
 	return r, nil
@@ -60,20 +58,17 @@ func (r *Ring) Watch(ctx context.Context, interval time.Duration) {
 	}
 }
 
-// look takes the keys that the file holds now, when it has changed and can be used. A change is judged when two looks in a row find the
-// same: the first may have found a file that is half written, and without keys that are still in it.
+// look takes the keys that the file holds now, when it has changed and can be used. A file that is half written is without keys that
+// are still in it: it must hold the same at two looks.
 func (r *Ring) look() {
 	content, err := read(r.path)
 	now := content
 	if err != nil {
 		now = err.Error()
 	}
-	settled := now == r.last
-	r.last = now
-	if !settled || now == r.seen {
+	if !r.seen.Changed(now) {
 		return
 	}
-	r.seen = now
 	var keys []Key
 	if err == nil {
 		keys, err = r.with(content)

@@ -3,10 +3,13 @@
 // What it promises:
 //
 //   - One POST for each, with a JSON object as services that answer Centrifugo's RPC proxy expect it, at most once: nothing is repeated.
-//   - Nobody waits here: a call is answered later from another goroutine, at the latest after the timeout. So many calls may be under
-//     way; one more is refused with error 111.
-//   - An answer is read up to 1 MiB. What a service answers wrong is error 100 for the client and a line in the log, without what was
-//     asked or answered.
+//   - Nobody waits here: a call is answered later from another goroutine, at the latest after the timeout. At most 256 calls are under
+//     way, and of those of one user (of one connection, when nobody knows whose it is) so few that others find room; one more is
+//     refused with error 111. After Close it is error 120.
+//   - There are no more connections than calls may be under way, and what hangs while one is made ends too.
+//   - An answer to rpc is read up to 1 MiB; of what answers send, only the status counts.
+//   - What a service answers wrong is error 100 for the client and counted, and a line in the log says so at most once a second: with the
+//     beginning of the method, and without what was asked or answered besides.
 package callback
 
 import (
@@ -16,11 +19,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
-	"sync"
+	"strings"
 	"sync/atomic"
 	"time"
 
+	"barrage/internal/every"
 	"barrage/proto"
 	"barrage/session/centrifuge"
 )
@@ -29,8 +34,11 @@ import (
 const (
 	// DefaultTimeout is how long a service may take when Options say nothing.
 	DefaultTimeout = 5 * time.Second
-	maxCalls       = 256     // under way
 	maxAnswer      = 1 << 20 // bytes
+	// warnEvery is the time between two lines of the log, which have at most maxMethod bytes of a method: clients choose it, and they
+	// choose how many calls there are that fail.
+	warnEvery = time.Second
+	maxMethod = 64
 )
 
 // Codes that a service may give an error of its own.
@@ -53,18 +61,18 @@ type Service struct {
 	url    string
 	log    *slog.Logger
 	client http.Client
-	places chan struct{} // one for each call under way
+	places places // one for each call under way
+	warned every.Seldom
 	stats  Stats
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
-	wg     sync.WaitGroup
 }
 
 // Stats counts calls since the start.
 type Stats struct {
 	Calls   atomic.Int64 // handed to the service
-	Refused atomic.Int64 // not handed over: too many were under way
+	Refused atomic.Int64 // not handed over: too many were under way, or the service was closed
 	Failed  atomic.Int64 // without an answer that could be used
 }
 
@@ -77,9 +85,12 @@ func New(o Options) *Service {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Service{
-		url: o.URL, log: o.Log, places: make(chan struct{}, maxCalls),
+		url: o.URL, log: o.Log,
 		client: http.Client{Timeout: o.Timeout, Transport: &http.Transport{
-			MaxIdleConnsPerHost: maxCalls, IdleConnTimeout: time.Minute, ResponseHeaderTimeout: o.Timeout,
+			MaxConnsPerHost: maxCalls, MaxIdleConnsPerHost: maxCalls, IdleConnTimeout: time.Minute, ResponseHeaderTimeout: o.Timeout,
+			// A connection that is being made outlives the call that it was for, so that it needs limits of its own.
+			DialContext: (&net.Dialer{Timeout: o.Timeout}).DialContext, TLSHandshakeTimeout: o.Timeout,
+			ForceAttemptHTTP2: true, // which a dialer of one's own turns off
 		}},
 	}
 	// An answer that sends elsewhere is no answer: what clients ask is for this service alone.
@@ -91,10 +102,11 @@ func New(o Options) *Service {
 // Stats are the counters of the service.
 func (s *Service) Stats() *Stats { return &s.stats }
 
-// Close ends the calls under way, which are answered with an error, and waits for them. Call must not be called any more.
+// Close ends the calls under way, which are answered with an error, and waits for them. Nothing is handed over afterwards.
 func (s *Service) Close() {
+	s.places.close()
 	s.cancel()
-	s.wg.Wait()
+	s.places.wg.Wait()
 	s.client.CloseIdleConnections()
 }
 
@@ -120,19 +132,14 @@ type answer struct {
 
 // Call hands over a call. It is a centrifuge.Server's RPC.
 func (s *Service) Call(c centrifuge.Call) {
-	done := c.Done
-	if done == nil { // sent, without waiting for an answer
-		done = func([]byte, *proto.Error) {}
-	}
 	if len(c.Data) > 0 && !json.Valid(c.Data) {
-		done(nil, proto.ErrBadRequest.With("data must be JSON"))
+		c.Done(nil, proto.ErrBadRequest.With("data must be JSON"))
 		return
 	}
-	select {
-	case s.places <- struct{}{}:
-	default:
+	h := holderOf(&c)
+	if err := s.places.take(h); err != nil {
 		s.stats.Refused.Add(1)
-		done(nil, proto.ErrTooMany.After(time.Second))
+		c.Done(nil, err)
 		return
 	}
 	q := question{Client: c.Client, Method: c.Method, Data: c.Data}
@@ -140,19 +147,25 @@ func (s *Service) Call(c centrifuge.Call) {
 		q.User, q.Meta = c.Identity.User, c.Identity.Meta
 	}
 	s.stats.Calls.Add(1)
-	s.wg.Go(func() {
-		defer func() { <-s.places }()
-		done(s.ask(&q))
-	})
+	go func() {
+		defer s.places.wg.Done()
+		data, err := s.ask(&q, c.Sent)
+		s.places.give(h) // first: who has the answer may call again
+		c.Done(data, err)
+	}()
 }
 
 // ask asks the service, and returns what the client is told.
-func (s *Service) ask(q *question) ([]byte, *proto.Error) {
-	a, err := s.post(q)
-	switch {
-	case err != nil:
+func (s *Service) ask(q *question, sent bool) ([]byte, *proto.Error) {
+	a, err := s.post(q, sent)
+	if err != nil {
 		s.stats.Failed.Add(1)
-		s.log.Warn("the service of rpc.url did not answer as it must", "method", q.Method, "error", err)
+	}
+	switch {
+	case err != nil && s.ctx.Err() != nil:
+		return nil, errEnding
+	case err != nil:
+		s.warn(q.Method, err)
 		return nil, proto.ErrInternal
 	case a.Error != nil:
 		return nil, &proto.Error{Code: a.Error.Code, Message: a.Error.Message}
@@ -162,7 +175,17 @@ func (s *Service) ask(q *question) ([]byte, *proto.Error) {
 	return a.Result.Data, nil
 }
 
-func (s *Service) post(q *question) (a answer, err error) {
+// warn says that a call failed, and of how many others that was not said.
+func (s *Service) warn(method string, err error) {
+	unsaid, ok := s.warned.May(warnEvery)
+	if !ok {
+		return
+	}
+	method = strings.ToValidUTF8(method[:min(len(method), maxMethod)], "")
+	s.log.Warn("the service of rpc.url did not answer as it must", "method", method, "error", err, "left_out", unsaid)
+}
+
+func (s *Service) post(q *question, sent bool) (a answer, err error) {
 	body, err := json.Marshal(q)
 	if err != nil {
 		return a, err
@@ -177,6 +200,9 @@ func (s *Service) post(q *question) (a answer, err error) {
 		return a, withoutURL(err)
 	}
 	defer res.Body.Close()
+	if sent {
+		return a, taken(res)
+	}
 	if res.StatusCode != http.StatusOK {
 		return a, fmt.Errorf("it answered with status %d, not 200", res.StatusCode)
 	}
@@ -192,4 +218,13 @@ func (s *Service) post(q *question) (a answer, err error) {
 		return a, fmt.Errorf("its error has the code %d; codes of your own are %d to %d", a.Error.Code, MinCode, MaxCode)
 	}
 	return a, nil
+}
+
+// taken judges what answers something sent. It is read to its end, if that is near, for the connection to be used again.
+func taken(res *http.Response) error {
+	if res.StatusCode/100 != 2 {
+		return fmt.Errorf("it answered what was sent with status %d, not 200 to 299", res.StatusCode)
+	}
+	_, _ = io.Copy(io.Discard, io.LimitReader(res.Body, maxAnswer))
+	return nil
 }

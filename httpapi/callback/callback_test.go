@@ -6,10 +6,14 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"barrage/auth"
@@ -100,8 +104,8 @@ func TestCallsAreBounded(t *testing.T) {
 	goOn := make(chan struct{})
 	s, call := service(t, Options{}, func(w http.ResponseWriter, _ *http.Request) { <-goOn; fmt.Fprint(w, "{}") })
 	answers := make(chan *proto.Error, maxCalls)
-	for range maxCalls {
-		s.Call(centrifuge.Call{Done: func(_ []byte, err *proto.Error) { answers <- err }})
+	for i := range maxCalls {
+		s.Call(centrifuge.Call{Client: fmt.Sprint(i), Done: func(_ []byte, err *proto.Error) { answers <- err }})
 	}
 	if got := call(centrifuge.Call{}); got.err == nil || got.err.Code != proto.ErrTooMany.Code || got.err.RetryAfter == 0 {
 		t.Errorf("one call too many is refused with the time to wait: got %+v", got)
@@ -115,7 +119,102 @@ func TestCallsAreBounded(t *testing.T) {
 	if got := call(centrifuge.Call{Data: []byte("\xff")}); got.err == nil || got.err.Code != proto.ErrBadRequest.Code {
 		t.Errorf("what is not JSON is refused: got %+v", got)
 	}
-	s.Call(centrifuge.Call{Data: []byte(`1`)}) // sent: nobody hears of it
+}
+
+func TestWhatAnswersSendIsNotLookedAt(t *testing.T) {
+	for status, good := range map[int]bool{200: true, 202: true, 204: true, 299: true, 302: false, 404: false, 500: false} {
+		var log bytes.Buffer
+		s, call := service(t, Options{Log: slog.New(slog.NewTextHandler(&log, nil))}, func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(status)
+			if status == 202 {
+				fmt.Fprint(w, `no JSON`)
+			}
+		})
+		got := call(centrifuge.Call{Sent: true, Data: []byte(`1`)})
+		if (got.err == nil) != good || (s.Stats().Failed.Load() == 0) != good || (log.Len() == 0) != good {
+			t.Errorf("status %d is an answer to send: %v; got %+v, %d failed, and the log says %q", status, good, got, s.Stats().Failed.Load(), log.String())
+		}
+	}
+}
+
+func TestTheLogIsNotFlooded(t *testing.T) {
+	var log bytes.Buffer
+	s := New(Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+	method := strings.Repeat("x", maxMethod-1) + "弹" + strings.Repeat("y", 64<<10)
+	synctest.Test(t, func(*testing.T) {
+		for range 100 {
+			s.warn(method, io.EOF)
+		}
+		time.Sleep(warnEvery)
+		s.warn("弹\xff", io.EOF)
+	})
+	lines := strings.Split(strings.TrimSpace(log.String()), "\n")
+	if len(lines) != 2 || !strings.Contains(lines[0], " method="+strings.Repeat("x", maxMethod-1)+" ") || !strings.Contains(lines[0], "left_out=0") {
+		t.Fatalf("of 100 failures at once one line tells, with the beginning of the method; the log is %d lines: %.500s", len(lines), log.String())
+	}
+	if !strings.Contains(lines[1], " method=弹 ") || !strings.Contains(lines[1], "left_out=99") {
+		t.Errorf("a second later one line tells, and of the 99 between: %s", lines[1])
+	}
+}
+
+func TestAServiceThatHangsWhileConnectionsAreMadeLeavesNothing(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var accepted, open atomic.Int64
+	var all sync.WaitGroup
+	all.Go(func() {
+		for {
+			c, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			accepted.Add(1)
+			open.Add(1)
+			all.Go(func() { // it says nothing
+				_, _ = io.Copy(io.Discard, c)
+				c.Close()
+				open.Add(-1)
+			})
+		}
+	})
+	s := New(Options{URL: "https://" + listener.Addr().String(), Timeout: 50 * time.Millisecond})
+	var calls sync.WaitGroup
+	for i := range 40 {
+		calls.Add(1)
+		s.Call(centrifuge.Call{Client: fmt.Sprint(i), Done: func([]byte, *proto.Error) { calls.Done() }})
+	}
+	calls.Wait()
+	for deadline := time.Now().Add(10 * time.Second); (accepted.Load() == 0 || open.Load() > 0) && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond)
+	}
+	if accepted.Load() == 0 || open.Load() > 0 {
+		t.Errorf("connections whose TLS handshake hangs are given up after the timeout: of %d %d are open", accepted.Load(), open.Load())
+	}
+	s.Close()
+	listener.Close()
+	all.Wait()
+}
+
+func TestCallsMeetClose(t *testing.T) {
+	s, call := service(t, Options{}, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "{}") })
+	var callers, answers sync.WaitGroup
+	for i := range 4 {
+		callers.Go(func() {
+			for range 200 {
+				answers.Add(1)
+				s.Call(centrifuge.Call{Client: fmt.Sprint(i), Done: func([]byte, *proto.Error) { answers.Done() }})
+			}
+		})
+	}
+	s.Close()
+	callers.Wait()
+	answers.Wait() // each call is answered, whether it came before or after
+	handed := s.Stats().Calls.Load()
+	if got := call(centrifuge.Call{}); got.err == nil || got.err.Code != proto.ErrUnavailable.Code || s.Stats().Calls.Load() != handed {
+		t.Errorf("after the end a call is refused as unavailable: got %+v", got)
+	}
 }
 
 func TestAServiceThatIsSilentIsNotWaitedFor(t *testing.T) {
@@ -127,8 +226,8 @@ func TestAServiceThatIsSilentIsNotWaitedFor(t *testing.T) {
 	done := make(chan *proto.Error, 1)
 	s.Call(centrifuge.Call{Done: func(_ []byte, err *proto.Error) { done <- err }})
 	s.Close()
-	if err := <-done; err == nil {
-		t.Error("closing answers what is under way with an error")
+	if err := <-done; err == nil || err.Code != proto.ErrUnavailable.Code {
+		t.Errorf("closing answers what is under way: the node is not available any more; got %v", err)
 	}
 	close(goOn)
 }

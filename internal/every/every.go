@@ -1,4 +1,5 @@
-// Package every does something again and again: what looks at files that may change has one loop for it.
+// Package every is for what happens again and again: one loop that looks at what may change, the judgement whether what it sees has
+// changed, and lines of the log that are written seldom.
 package every
 
 import (

@@ -308,7 +308,8 @@ func (s *Session) send(r *protocol.SendRequest) {
 		s.End(proto.CloseNotAvailable)
 		return
 	}
-	call(Call{Client: s.id(), Identity: s.who(), Data: r.Data})
+	s.begin(0)
+	call(Call{Client: s.id(), Identity: s.who(), Data: r.Data, Sent: true, Done: func([]byte, *proto.Error) { s.finish(0) }})
 }
 
 func (s *Session) rpc(id uint32, r *protocol.RPCRequest) {

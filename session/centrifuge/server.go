@@ -51,9 +51,11 @@ type Call struct {
 	Identity *auth.Identity
 	// Method is empty for what is sent.
 	Method string
+	// Sent says that the client waits for no answer: what Done is given is not looked at.
+	Sent bool
 	// Data is JSON from a client of that encoding, and anything from one of Protobuf. It belongs to the callee.
 	Data []byte
-	// Done is to be called once, from any goroutine, with the answer or the error; nil for what is sent.
+	// Done is to be called once, from any goroutine, with the answer or the error. Until then the call is under way.
 	Done func(data []byte, err *proto.Error)
 }
 

@@ -18,11 +18,7 @@ const welcome = `{"id":1,"connect":{"client":"c1","ping":25,"pong":true}}`
 
 // TestTranscripts is what a client says, and what it is answered.
 func TestTranscripts(t *testing.T) {
-	rpc := func(c Call) {
-		if c.Done != nil {
-			c.Done([]byte(`{"method":"`+c.Method+`"}`), nil)
-		}
-	}
+	rpc := func(c Call) { c.Done([]byte(`{"method":"`+c.Method+`"}`), nil) }
 	subscribed := `{"id":2,"subscribe":{"recoverable":true,"epoch":"e","offset":7,"positioned":true}}`
 	for name, c := range map[string]struct {
 		server Server
@@ -446,6 +442,31 @@ func TestCommandsUnderWayAreBounded(t *testing.T) {
 	if s.resumes == 0 || s.Full() {
 		t.Error("and goes on when there is room again")
 	}
+}
+
+func TestWhatIsSentIsUnderWayUntilItHasArrived(t *testing.T) {
+	var done []func([]byte, *proto.Error)
+	s := open(t, Server{RPC: func(c Call) {
+		if !c.Sent || c.Method != "" || string(c.Data) != "1" {
+			t.Errorf("what is sent is said to be, got %+v", c)
+		}
+		done = append(done, c.Done)
+	}}, JSON).connect()
+	const line = `{"send":{"data":1}}` + "\n"
+	rest := s.Message([]byte(strings.Repeat(line, 100)))
+	if len(done) != 64 || len(rest) != 36*len(line) {
+		t.Errorf("64 commands are under way and 36 are left, not %d and %d bytes", len(done), len(rest))
+	}
+	if !s.Full() {
+		t.Error("the session is full")
+	}
+	for _, f := range done {
+		f([]byte("null"), proto.ErrInternal)
+	}
+	if s.resumes != 1 || s.Full() {
+		t.Error("and goes on when there is room again")
+	}
+	s.expect()
 }
 
 func TestGoneLeavesEverything(t *testing.T) {
