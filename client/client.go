@@ -64,7 +64,8 @@ type Options struct {
 	// Token gives the token that says who this client is; nil for an anonymous client. It is called before the first connection,
 	// before the token expires, and when the server refuses the last one; an ordinary reconnect shows the last one again, so that
 	// a node's end is no storm for whoever gives the tokens. It must return when ctx ends: for a
-	// new connection that is after Handshake at the latest. An empty token is not shown.
+	// new connection that is after Handshake at the latest. An error of it is a failed attempt, and it is asked again; a token that
+	// has been refused because it expired, given again, ends Run with the server's close. An empty token is not shown.
 	Token func(ctx context.Context) (string, error)
 	// Compression offers permessage-deflate. The server decides whether it is used, and for which messages; what the client
 	// sends is compressed then.
@@ -231,6 +232,11 @@ func endpoint(base, channel string) (*url.URL, error) {
 	}
 	if u.RawQuery != "" || u.Fragment != "" {
 		return nil, fmt.Errorf("%q must end with its host, port or path", base)
+	}
+	for _, of := range []string{"/ws", "/raw", "/sse", "/connection/websocket"} {
+		if strings.HasSuffix(strings.TrimRight(u.Path, "/"), of) {
+			return nil, fmt.Errorf("%q ends with %s; give the address without it, the channel is named apart", base, of)
+		}
 	}
 	name := url.PathEscape(channel)
 	if channel == "." || channel == ".." {

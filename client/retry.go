@@ -50,6 +50,9 @@ func closedWith(err error, want proto.Close) bool {
 
 // terminal says whether coming back would end the same way.
 func terminal(err error) bool {
+	if errors.Is(err, errNoNewer) {
+		return true
+	}
 	if refused, ok := errors.AsType[*RefusedError](err); ok {
 		switch refused.Status {
 		case 408, 425, 429: // too late, too early, too many: another time

@@ -18,7 +18,13 @@ type token struct {
 	expires time.Time
 	// reused says that the token of this connection served an earlier one.
 	reused bool
+	// dead is the last token that a server called expired, and why its words.
+	dead string
+	why  error
 }
+
+// errNoNewer ends a client whose source of tokens gives one again that has expired: nothing would come of showing it.
+var errNoNewer = errors.New("there is no newer token")
 
 // StaticToken gives the same token always, for Options.Token.
 func StaticToken(text string) func(context.Context) (string, error) {
@@ -43,8 +49,12 @@ func (c *Client) authorization(ctx context.Context) (http.Header, error) {
 			return nil, fmt.Errorf("there is no token: %w", err)
 		}
 		c.mu.Lock()
+		dead, why := c.token.dead, c.token.why
 		c.token.text, c.token.expires = text, time.Time{}
 		c.mu.Unlock()
+		if text != "" && text == dead {
+			return nil, fmt.Errorf("%w: %w", errNoNewer, why)
+		}
 	}
 	if text == "" {
 		return nil, nil
@@ -62,6 +72,9 @@ func (c *Client) refused(err error) (again bool) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if !unauthorized && c.token.text != "" {
+		c.token.dead, c.token.why = c.token.text, err
+	}
 	c.token.text = ""
 	return unauthorized && c.token.reused
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -38,6 +39,21 @@ func TestAnOrdinaryReconnectShowsTheSameToken(t *testing.T) {
 	f.stop()
 	if want := []string{"Bearer t1", "Bearer t1", "Bearer t2"}; !slices.Equal(s.shown, want) {
 		t.Errorf("a new token is shown after 3005, got %v", s.shown)
+	}
+}
+
+func TestATokenThatHasExpiredIsNotShownForEver(t *testing.T) {
+	s := serve(t, func(c *fakeConn) { c.close(3005) })
+	c, err := New(Options{URLs: []string{s.url()}, Channel: "room", Token: StaticToken("old"), Dial: dialPipe, BackoffMin: time.Millisecond, BackoffMax: time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = c.Run(t.Context(), func(Event) {})
+	if closed, ok := errors.AsType[proto.Close](err); !ok || closed.Code != 3005 || !strings.Contains(err.Error(), "there is no newer token") {
+		t.Errorf("a client with the expired token alone ends with the server's word for it, 3005, got %v", err)
+	}
+	if len(s.shown) != 1 {
+		t.Errorf("an expired token is shown once, got %v", s.shown)
 	}
 }
 
