@@ -239,7 +239,7 @@ func (c *Cluster) hearAnswer(f frame) {
 // note takes the answer of a node. The caller holds mu.
 func (c *Cluster) note(a *ask, node string, payload []byte, err error) {
 	if err != nil {
-		c.log.Debug("a node did not answer a question", "node", a.waiting[node], "error", err)
+		c.log.Debug("a node did not answer a question", "other", a.waiting[node], "error", err)
 		c.miss(a, node)
 		return
 	}

@@ -134,13 +134,13 @@ func (c *Cluster) hearHeartbeat(f frame) {
 	namesake := !known || p.heir != nil
 	c.mu.Unlock()
 	if !known {
-		c.log.Info("another node is here", "node", h.Name, "id", f.from)
+		c.log.Info("another node is here", "other", h.Name, "id", f.from)
 	}
 	if back {
-		c.log.Warn("a node that was taken for replaced by another one with its name is alive", "node", h.Name, "id", f.from)
+		c.log.Warn("a node that was taken for replaced by another one with its name is alive", "other", h.Name, "id", f.from)
 	}
 	if twins {
-		c.log.Warn("two live nodes have the same name; every node needs a name of its own", "node", h.Name, "id", f.from, "other_id", other)
+		c.log.Warn("two live nodes have the same name; every node needs a name of its own", "other", h.Name, "id", f.from, "other_id", other)
 	}
 	c.answerHeartbeat(f.from, h, known)
 	if namesake {
@@ -188,7 +188,7 @@ func (c *Cluster) hearGoodbye(id string) {
 	}
 	name := p.Name
 	c.mu.Unlock()
-	c.log.Info("another node has left", "node", name, "id", id)
+	c.log.Info("another node has left", "other", name, "id", id)
 }
 
 // awake begins all leases anew: this program stood still, and has not read yet what the others said meanwhile. The caller holds mu.
@@ -264,10 +264,10 @@ func (c *Cluster) tickPeers(now time.Time) (next time.Time) {
 	c.tickAt = next
 	c.mu.Unlock()
 	for _, p := range silent { // nobody else has them any more
-		c.log.Warn("another node is not heard of any more", "node", p.Name, "id", p.id)
+		c.log.Warn("another node is not heard of any more", "other", p.Name, "id", p.id)
 	}
 	for _, r := range replaced {
-		c.log.Info("another node was started again", "node", r.name, "old_id", r.old, "id", r.id)
+		c.log.Info("another node was started again", "other", r.name, "old_id", r.old, "id", r.id)
 	}
 	if due {
 		c.beat(everyone, false)

@@ -268,7 +268,7 @@ var settings = []Setting{
 		field: func(c *Config) any { return &c.TLS.Key },
 	}, {
 		Name: "limits.message", Hint: "SIZE", Summary: "largest message a client may send",
-		Doc: "The largest message a client may send, 1B to 16MiB. A larger one closes the connection with code 1009. " +
+		Doc: "The largest message a client may send, 1B to 16MiB. A larger one closes the connection with code 1009; the welcome of /ws tells the limit. " +
 			"It bounds the memory that one connection can claim.",
 		field: func(c *Config) any { return size{&c.Limits.Message} },
 	}, {

@@ -12,7 +12,6 @@ import { language, pickLanguage, setLanguage, t } from './i18n.js';
 import { load, loadClients, save, saveClients } from './settings.js';
 import { channelProblem, cleanName, hueOf, shorten, textOf } from './text.js';
 
-const EXPIRED = 3005;
 const $ = (id) => document.getElementById(id);
 
 const clients = new Set(loadClients()); // connections of this tab, by which own messages are known
@@ -125,11 +124,6 @@ function openChannel() {
 
 function changed(state) {
   if (state.phase === 'closed') return; // by the page itself, which says more
-  if (state.phase === 'waiting' && state.code === EXPIRED && here.token) {
-    room.close(); // the token is the same at the next attempt
-    status.state({ ...state, phase: 'ended' });
-    return;
-  }
   status.state(state);
 }
 
