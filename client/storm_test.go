@@ -81,12 +81,14 @@ func TestATokenThatNeverComesIsAnAttemptThatFailed(t *testing.T) {
 
 func testATokenThatNeverComesIsAnAttemptThatFailed(t *testing.T) {
 	asked := 0
-	c, err := New(Options{URLs: []string{"ws://nobody"}, Channel: "room", Dial: dialPipe, GiveUpFirst: time.Minute,
+	c, err := New(Options{
+		URLs: []string{"ws://nobody"}, Channel: "room", Dial: dialPipe, GiveUpFirst: time.Minute,
 		Token: func(ctx context.Context) (string, error) {
 			asked++
 			<-ctx.Done()
 			return "", ctx.Err()
-		}})
+		},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

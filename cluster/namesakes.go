@@ -1,6 +1,9 @@
 package cluster
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // A node that was killed and started again has its old name and a new id. Nobody is to wait for the old id until its lease ends, so
 // the others take it for replaced. Two live nodes that were given one name by mistake must not be taken for that, and nobody's clock
@@ -79,12 +82,7 @@ func (a *ask) includes(p *peer) bool {
 			return true
 		}
 	}
-	for _, name := range a.answers.Missing {
-		if name == p.Name {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(a.answers.Missing, p.Name)
 }
 
 // pass waits for a node no longer, and does not miss it. The caller holds mu.

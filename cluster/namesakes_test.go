@@ -236,13 +236,13 @@ func TestWhoWasCutOffHearsOfANodeThatWasStartedAgain(t *testing.T) {
 // long. Then who is alive.
 func TestHeartbeatsThatAreLate(t *testing.T) {
 	type beat struct {
-		at, uptime time.Duration
+		at, uptime int // ms
 		id         string
 	}
 	for _, test := range []struct {
 		what  string
 		beats []beat
-		at    time.Duration
+		at    int // ms
 		alive string
 	}{
 		{"a new node needs time to be believed", []beat{{0, 9000, "b1"}, {1000, 10, "b2"}}, 1200, "a b1 b2"},
@@ -266,11 +266,11 @@ func TestHeartbeatsThatAreLate(t *testing.T) {
 			a, _ := bootAs(hub, "a", "a")
 			began := time.Now()
 			for _, b := range test.beats {
-				time.Sleep(time.Until(began.Add(b.at * time.Millisecond)))
+				time.Sleep(time.Until(began.Add(time.Duration(b.at) * time.Millisecond)))
 				body, _ := json.Marshal(heartbeat{Name: b.id[:1], Uptime: int64(b.uptime)})
 				a.Receive(everyone, appendFrame(nil, frame{kind: frameHeartbeat, from: b.id, body: body}))
 			}
-			time.Sleep(time.Until(began.Add(test.at * time.Millisecond)))
+			time.Sleep(time.Until(began.Add(time.Duration(test.at) * time.Millisecond)))
 			if got := ids(a); got != test.alive {
 				t.Errorf("%s: after %d ms %s are alive, but got %s", test.what, test.at, test.alive, got)
 			}

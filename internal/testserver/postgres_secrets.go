@@ -1,6 +1,8 @@
 package testserver
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -71,8 +73,11 @@ func (p *Postgres) freeMemory() error {
 		return nil
 	}
 	text, err := os.ReadFile(filepath.Join(p.dataFolder(), "postmaster.pid"))
-	if err != nil {
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil
+	}
+	if err != nil {
+		return err
 	}
 	lines := strings.Split(string(text), "\n")
 	if len(lines) < 7 {
@@ -87,7 +92,7 @@ func (p *Postgres) freeMemory() error {
 		return err
 	}
 	_, err = unix.SysvShmCtl(id, unix.IPC_RMID, nil)
-	if err == unix.EINVAL { // somebody was faster
+	if errors.Is(err, unix.EINVAL) { // somebody was faster
 		return nil
 	}
 	return err
