@@ -42,7 +42,8 @@ const (
 
 // emulated are the sessions of a gateway whose clients send commands in requests of their own. There are no more than connections.
 type emulated struct {
-	forwards atomic.Int32 // requests that are being handed on
+	forwards atomic.Int32   // requests that are being handed on
+	workers  sync.WaitGroup // goroutines that give sessions what waits for them
 
 	mu       sync.Mutex
 	sessions map[[sha256.Size]byte]*emulatedConn // owner: mu; by the hash of the secret, so that the time of a look-up tells nothing of it
