@@ -157,6 +157,7 @@ func TestNothingIsWrittenOnceAStreamHasEnded(t *testing.T) {
 	h.await(t)
 	c.Closed(nil)
 	before := socket.written()
+	c.out.SendNow([]byte("at once"))
 	h.open()
 	w.gateway.emulated.workers.Wait()
 	c.out.SendNow([]byte("late"))
