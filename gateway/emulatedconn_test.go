@@ -206,7 +206,7 @@ func TestShutdownWaitsForSessionsAtWork(t *testing.T) {
 
 // Streams end at any moment, while several requests bring commands and others answer calls: each ends once, and entirely.
 func TestStreamsEndWhileCommandsAreTaken(t *testing.T) {
-	const streams, rounds = 4, 40
+	const streams, rounds = 4, 20
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	clients, calls := closed(), make(chan centrifuge.Call, 1000)

@@ -368,7 +368,7 @@ func TestServeStartsWithoutRedis(t *testing.T) {
 // A request whose body never comes does not hold its connection for ever.
 func TestHandshakesHaveADeadline(t *testing.T) {
 	t.Parallel()
-	s := serve(t, "--journal", "memory:", "--limits-handshake", "300ms")
+	s := serve(t, "--journal", "memory:", "--limits-handshake", "1s")
 	for _, begun := range []string{"", "GET /ws/room HTT", "POST /ws/room HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf"} {
 		c, err := net.Dial("tcp", s.addr)
 		if err != nil {
@@ -384,7 +384,7 @@ func TestHandshakesHaveADeadline(t *testing.T) {
 		c.Close()
 	}
 	c := s.dial("/raw/room") // and the deadline is over once the handshake is complete
-	time.Sleep(400 * time.Millisecond)
+	time.Sleep(1200 * time.Millisecond)
 	if err := c.WriteMessage(websocket.TextMessage, []byte("late")); err != nil || read(t, c) != "late" {
 		t.Errorf("a connection that was opened in time stays: %v", err)
 	}
