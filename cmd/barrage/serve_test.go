@@ -21,6 +21,8 @@ import (
 
 	"github.com/gorilla/websocket"
 	_ "modernc.org/sqlite"
+
+	"barrage/internal/testserver"
 )
 
 // served is a running "barrage serve".
@@ -300,15 +302,15 @@ func execute(t *testing.T, path, statement string) {
 	}
 }
 
-// nobody is an address on which nothing listens.
+// nobody is an address on which nothing listens while the test runs.
 func nobody(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, release, err := testserver.Nobody()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Cleanup(release)
+	return addr
 }
 
 // ready waits for an answer of /readyz.
