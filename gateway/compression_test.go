@@ -100,7 +100,7 @@ func TestCompressedAndPlainClientsShareARoom(t *testing.T) {
 }
 
 func TestCompressedClientsResume(t *testing.T) {
-	w := compressing(t)
+	w := start(t, Options{Compression: &session.Compression{Threshold: 250}}) // which some messages reach
 	publisher := w.dial("/ws/room?echo=0")
 	publisher.welcome()
 	rng := rand.New(rand.NewPCG(1, 1))

@@ -246,6 +246,7 @@ func (c *conn) ping(now moment) (after time.Duration) {
 			return g.Pong - silent
 		case c.client.End(proto.CloseNoPong): // however late this is: the client is told before it is cut
 			g.stats.NoPong.Add(1)
+			c.pinged.Store(max(now-moment(g.Pong.Milliseconds()), 1)) // it is cut a Pong from now
 		case silent >= 2*g.Pong:
 			c.out.Socket().Abort(errSilent)
 		}

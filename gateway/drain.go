@@ -23,6 +23,7 @@ func (g *Gateway) Shutdown(ctx context.Context) {
 		g.Log.Warn("connections are cut because they did not end in time", "connections", g.Count())
 	}
 	g.engine.Close()
+	g.emulated.workers.Wait() // no connection is left that could start another
 }
 
 const (

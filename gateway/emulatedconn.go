@@ -23,8 +23,8 @@ type inbox struct {
 	waiting [][]byte // owner: mu; in order
 	size    int      // owner: mu; of what waits, in bytes
 	busy    bool     // owner: mu; a goroutine gives the session what waits, and owns the session's Message
-	ended   bool     // owner: mu; the connection has ended
-	last    func()   // owner: mu; what the goroutine that is busy does when the connection has ended
+	ended   bool     // owner: mu; the connection has ended, and nothing waits any more
+	last    func()   // owner: mu; what the goroutine that is busy does once when the connection has ended
 }
 
 const (
@@ -43,8 +43,9 @@ func (c *emulatedConn) Read(b []byte) (more bool) {
 	return true
 }
 
-// take gives the session commands, which belong to it from now on, at once or when it has room for them. It reports false when it does
-// not take them; a client that lets too many wait is sent away, so that none is left out of an order.
+// take gives the session commands, which belong to it from now on, when it has room for them and for those before. It does not wait for
+// that: the caller may be one that serves others, too. It reports false when it does not take them; a client that lets too many wait is
+// sent away, so that none is left out of an order.
 func (c *emulatedConn) take(commands []byte) bool {
 	c.heard.Store(c.gateway.now())
 	c.pinged.Store(0)
@@ -53,7 +54,7 @@ func (c *emulatedConn) take(commands []byte) bool {
 	}
 	in := &c.inbox
 	in.mu.Lock()
-	full := in.size > maxWaiting
+	full := in.size > maxWaiting && !in.ended
 	if full || in.ended {
 		in.mu.Unlock()
 		if full && c.client.End(proto.CloseSlow.With("too many commands wait for others to be answered")) {
@@ -63,29 +64,30 @@ func (c *emulatedConn) take(commands []byte) bool {
 	}
 	in.waiting = append(in.waiting, commands)
 	in.size += len(commands) + waitingCost
-	start := !in.busy
-	in.busy = true
+	c.start()
 	in.mu.Unlock()
 	c.gateway.stats.Received.Add(1)
-	if start {
-		c.work()
-	}
 	return true
+}
+
+// start sees to it that a goroutine gives the session what waits. There is one at most; it ends when nothing waits any more, or the
+// session is full, or has ended, and Shutdown waits for it. The inbox is locked.
+func (c *emulatedConn) start() {
+	if in := &c.inbox; !in.busy && len(in.waiting) > 0 {
+		in.busy = true
+		c.gateway.emulated.workers.Go(c.work)
+	}
 }
 
 // Resume implements centrifuge.Connection. A channel may be locked.
 func (c *emulatedConn) Resume() {
 	in := &c.inbox
 	in.mu.Lock()
-	start := !in.busy && len(in.waiting) > 0
-	in.busy = in.busy || start
-	in.mu.Unlock()
-	if start {
-		go c.work()
-	}
+	defer in.mu.Unlock()
+	c.start()
 }
 
-// work gives the session what waits until it is full. The caller has made itself the one who is busy.
+// work gives the session what waits until it is full: see start.
 func (c *emulatedConn) work() {
 	for {
 		commands, ok := c.next()
@@ -105,6 +107,7 @@ func (c *emulatedConn) next() (commands []byte, ok bool) {
 	if in.ended || len(in.waiting) == 0 || c.session.Full() {
 		in.busy = false
 		last := in.last
+		in.last = nil
 		in.mu.Unlock()
 		if last != nil {
 			last()
@@ -120,20 +123,25 @@ func (c *emulatedConn) next() (commands []byte, ok bool) {
 	return commands, true
 }
 
-// back puts back what the session had no room for.
+// back puts back what the session had no room for, unless the connection has ended.
 func (in *inbox) back(rest []byte) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
+	if in.ended {
+		return
+	}
 	in.waiting = slices.Insert(in.waiting, 0, rest)
 	in.size += len(rest) + waitingCost
 }
 
-// Closed implements engine.Handler: nothing is called of the session after its end.
+// Closed implements engine.Handler: nothing is called of the session after its end, which therefore may come later. The socket is let go
+// of now: its descriptor may soon be another connection's.
 func (c *emulatedConn) Closed(err error) {
+	c.out.Close()
 	c.gateway.emulated.remove(c)
 	in := &c.inbox
 	in.mu.Lock()
-	in.ended, in.waiting = true, nil
+	in.ended, in.waiting, in.size = true, nil, 0
 	busy := in.busy
 	if busy {
 		in.last = func() { c.conn.Closed(err) }

@@ -45,7 +45,8 @@ const (
 
 // emulated are the sessions of a gateway whose clients send commands in requests of their own. There are no more than connections.
 type emulated struct {
-	forwards forwards // has its own lock
+	forwards forwards       // has its own lock
+	workers  sync.WaitGroup // goroutines that give sessions what waits for them
 
 	mu       sync.Mutex
 	sessions map[[sha256.Size]byte]*emulatedConn // owner: mu; by the hash of the secret, so that the time of a look-up tells nothing of it

@@ -55,7 +55,7 @@ func BenchmarkOpen(b *testing.B) {
 			for n.Info("lobby").Members < b.N {
 				runtime.Gosched()
 			}
-			b.ReportMetric(float64(heap()-before)/float64(b.N), "B-held/op")
+			b.ReportMetric((float64(heap())-float64(before))/float64(b.N), "B-held/op")
 			for _, h := range handlers {
 				h.Closed(nil)
 			}

@@ -1,7 +1,9 @@
 package gateway
 
 import (
+	"crypto/tls"
 	"fmt"
+	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -73,11 +75,23 @@ func TestEveryMessageReachesEveryMemberOnce(t *testing.T) {
 	wg.Wait()
 }
 
+// takeLittle makes the kernel keep little for a client that does not read.
+func takeLittle(t *testing.T, c net.Conn) {
+	t.Helper()
+	if over, ok := c.(*tls.Conn); ok {
+		c = over.NetConn()
+	}
+	if err := c.(*net.TCPConn).SetReadBuffer(32 << 10); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // A client that does not read for a while holds no copy of what it misses: it is where it was, and is sent everything.
 func TestAStalledClientKeepsItsPlace(t *testing.T) {
-	const messages = 400
+	const messages = 120
 	w := start(t, Options{})
 	stalled := w.dial("/ws/room")
+	takeLittle(t, stalled.NetConn())
 	publisher := w.dial("/ws/room?echo=0")
 	publisher.welcome()
 	text := `"` + strings.Repeat("x", 30_000) + `"`
@@ -85,7 +99,7 @@ func TestAStalledClientKeepsItsPlace(t *testing.T) {
 		publisher.publish(text)
 	}
 	if n := w.gateway.Writers.Stats.Blocked.Load(); n == 0 {
-		t.Error("12 MB fill the socket of a client that does not read")
+		t.Error("3.6 MB fill the socket of a client that does not read")
 	}
 	offsets, err := stalled.follow(messages)
 	if err == nil {

@@ -296,7 +296,7 @@ func TestAStreamIsPingedAndNothingIsExpected(t *testing.T) {
 	w := start(t, brisk)
 	s := w.stream("/sse/room")
 	s.welcome()
-	for range 4 { // longer than a pong could take
+	for range 8 { // longer than a pong could take
 		if e := s.next(); e.comment != "ping" {
 			t.Fatalf("a stream is kept alive by comments, not %+v", e)
 		}
@@ -383,6 +383,7 @@ func TestLimitsOfAnAddressCountStreams(t *testing.T) {
 		t.Errorf("an address that has its connections is refused with 429, not %s", s.resp.Status)
 	}
 	w.stream("/sse/room", "X-Forwarded-For", "192.0.2.2").welcome()
+	eventually(t, "both streams are counted", func() bool { return w.gateway.Count() == 2 }) // which may be later than their welcomes
 	first.Close()
 	eventually(t, "a stream that has ended counts no more", func() bool { return w.gateway.Count() == 1 })
 	w.stream("/sse/room", "X-Forwarded-For", "192.0.2.1").welcome()

@@ -262,6 +262,7 @@ func TestLimitOfUserConnections(t *testing.T) {
 		t.Errorf("a third connection is closed with 3504, not %d %q", got.Code, got.Text)
 	}
 	w.dial("/ws/room", bearer("bob")...).welcome()
+	eventually(t, "both connections are found", func() bool { return len(w.gateway.Connections("ann")) == 2 })
 	first.Close()
 	eventually(t, "when one has ended there is room for another", func() bool { return len(w.gateway.Connections("ann")) == 1 })
 	w.dial("/ws/room", bearer("ann")...).welcome()

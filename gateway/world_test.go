@@ -56,7 +56,7 @@ func TestMain(m *testing.M) {
 var lingering = goleak.IgnoreTopFunction("github.com/centrifugal/centrifuge-go.(*Client).sendAsync.func1")
 
 // patience is how long a test waits for what must happen.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // gated is a journal whose appends and reads can be held up.
 type gated struct {

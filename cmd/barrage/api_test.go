@@ -1,14 +1,16 @@
 package main
 
 import (
+	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"barrage/internal/testserver"
 )
 
 const testKey = "test-key-0123456789"
@@ -72,12 +74,11 @@ func TestTheServerAPIOfANode(t *testing.T) {
 }
 
 func TestTheServerAPIOnItsOwnAddress(t *testing.T) {
-	free, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := testserver.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := free.Addr().String()
-	free.Close()
+	addr := fmt.Sprintf("127.0.0.1:%d", port)
 	s := serve(t, "--journal", "memory:", "--api-keys", "test:admin:"+testKey, "--api-listen", addr)
 	if status, body := postAPI(t, addr, "publish", testKey, `{"channel":"room","data":1}`); status != http.StatusOK {
 		t.Errorf("the API is served on its own address, not %d %s", status, body)

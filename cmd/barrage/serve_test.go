@@ -21,6 +21,8 @@ import (
 
 	"github.com/gorilla/websocket"
 	_ "modernc.org/sqlite"
+
+	"barrage/internal/testserver"
 )
 
 // served is a running "barrage serve".
@@ -300,15 +302,15 @@ func execute(t *testing.T, path, statement string) {
 	}
 }
 
-// nobody is an address on which nothing listens.
+// nobody is an address on which nothing listens while the test runs.
 func nobody(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, release, err := testserver.Nobody()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Cleanup(release)
+	return addr
 }
 
 // ready waits for an answer of /readyz.
@@ -368,7 +370,7 @@ func TestServeStartsWithoutRedis(t *testing.T) {
 // A request whose body never comes does not hold its connection for ever.
 func TestHandshakesHaveADeadline(t *testing.T) {
 	t.Parallel()
-	s := serve(t, "--journal", "memory:", "--limits-handshake", "300ms")
+	s := serve(t, "--journal", "memory:", "--limits-handshake", "1s")
 	for _, begun := range []string{"", "GET /ws/room HTT", "POST /ws/room HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf"} {
 		c, err := net.Dial("tcp", s.addr)
 		if err != nil {
@@ -384,7 +386,7 @@ func TestHandshakesHaveADeadline(t *testing.T) {
 		c.Close()
 	}
 	c := s.dial("/raw/room") // and the deadline is over once the handshake is complete
-	time.Sleep(400 * time.Millisecond)
+	time.Sleep(1200 * time.Millisecond)
 	if err := c.WriteMessage(websocket.TextMessage, []byte("late")); err != nil || read(t, c) != "late" {
 		t.Errorf("a connection that was opened in time stays: %v", err)
 	}
