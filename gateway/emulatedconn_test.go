@@ -34,10 +34,11 @@ func hold(t *testing.T) (*centrifuge.Server, *held) {
 	enter := sync.OnceFunc(func() { close(h.entered) })
 	s := closed()
 	s.RPC = func(c centrifuge.Call) {
-		if c.Done == nil {
+		if c.Sent {
 			enter()
 			<-gate
 			h.left.Add(1)
+			c.Done(nil, nil)
 			return
 		}
 		h.mu.Lock()
