@@ -21,6 +21,8 @@ type Line struct {
 		Live                         bool
 		User                         string
 		Expires                      int64
+		// MaxPayload is in bytes.
+		MaxPayload int `json:"max_payload"`
 	}
 	Message *Message
 	Ack     *struct {
