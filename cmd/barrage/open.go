@@ -114,6 +114,7 @@ func (s *server) openJournal(ctx context.Context) error {
 	defer cancel()
 	switch err := journalopen.Ready(ready, s.journal); {
 	case err == nil:
+		s.answered = true
 	case errors.Is(err, journal.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
 		s.log.Warn("the journal does not answer yet; starting without it, /readyz stays at 503 until it does", "error", err)
 	default:

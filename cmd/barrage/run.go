@@ -30,6 +30,9 @@ type server struct {
 	cfg     config.Config
 	log     *slog.Logger
 	journal journal.Journal
+	// answered says that the journal did when it was opened.
+	answered bool
+
 	node    *node.Node
 	keys    *keypair.Pair // nil without TLS
 	policy  *auth.Policy
@@ -80,7 +83,7 @@ func runServe(ctx context.Context, cfg config.Config, out io.Writer, log *slog.L
 		return errors.Join(err, s.close())
 	}
 	go func() { failed <- fmt.Errorf("%s: %w", listener.Addr(), s.http.Serve(rest)) }()
-	greet(out, cfg, listener.Addr(), s.node.Health().JournalOK)
+	greet(out, cfg, listener.Addr(), s.answered)
 	select {
 	case err = <-failed:
 		err = fmt.Errorf("serving failed: %w", err)

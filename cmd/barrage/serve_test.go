@@ -138,7 +138,7 @@ func TestServePrintsItsAddressesAndKeepsItsHistory(t *testing.T) {
 	t.Parallel()
 	data := filepath.Join(t.TempDir(), "new", "data")
 	s := serve(t, "--name", "first", "--data", data)
-	for _, want := range []string{"node first", "http://" + s.addr + "/\n", "ws://" + s.addr + "/raw/", "ws://" + s.addr + "/ws/", "/healthz", "/readyz", "/metrics", "sqlite:" + data, "local:"} {
+	for _, want := range []string{"barrage is ready: node first", "http://" + s.addr + "/\n", "ws://" + s.addr + "/raw/", "ws://" + s.addr + "/ws/", "/healthz", "/readyz", "/metrics", "sqlite:" + data, "local:"} {
 		if !strings.Contains(s.hello, want) {
 			t.Errorf("serve prints %s, not only\n%s", want, s.hello)
 		}
