@@ -35,11 +35,18 @@ func (b *backoff) next(err error) time.Duration {
 		// The storage needs time, whichever node is asked.
 		pause += b.least
 	}
-	if refused, ok := errors.AsType[*RefusedError](err); ok && refused.RetryAfter > 0 {
-		told := min(refused.RetryAfter, maxRetryAfter)
+	if told := toldToStayAway(err); told > 0 {
 		pause = max(pause, told+time.Duration(rand.Int64N(int64(told)/4+1))) // not all clients at the same moment
 	}
 	return pause
+}
+
+// toldToStayAway is how long the server that refused a handshake is not asked again; 0 when it did not say.
+func toldToStayAway(err error) time.Duration {
+	if refused, ok := errors.AsType[*RefusedError](err); ok {
+		return min(refused.RetryAfter, maxRetryAfter)
+	}
+	return 0
 }
 
 // closedWith compares the code only; the reason is for people.

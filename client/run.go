@@ -79,13 +79,13 @@ func (c *Client) loop(ctx context.Context, handle func(Event)) error {
 				pause.failures = 0
 			}
 		}
-		wait := pause.next(err)
+		wait, last := pause.next(err), false
 		if patience > 0 {
 			left := patience - time.Since(lost)
 			if left <= 0 {
-				return fmt.Errorf("%w within %s: %w", ErrUnreachable, patience, err)
+				return unreachable(patience, err)
 			}
-			wait = min(wait, left)
+			wait, last = min(wait, left), toldToStayAway(err) > left
 		}
 		node := c.urls[attempt%len(c.urls)].Redacted()
 		c.log.Debug("disconnected", "url", node, "error", err, "retry", wait)
@@ -93,7 +93,14 @@ func (c *Client) loop(ctx context.Context, handle func(Event)) error {
 		if !sleep(ctx, wait) {
 			return context.Cause(ctx)
 		}
+		if last {
+			return unreachable(patience, err)
+		}
 	}
+}
+
+func unreachable(patience time.Duration, err error) error {
+	return fmt.Errorf("%w within %s: %w", ErrUnreachable, patience, err)
 }
 
 // sleep is false when ctx ended first.
