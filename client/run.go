@@ -63,8 +63,9 @@ func (c *Client) Run(ctx context.Context, handle func(Event)) error {
 
 func (c *Client) loop(ctx context.Context, handle func(Event)) error {
 	pause := backoff{least: c.opt.BackoffMin, most: c.opt.BackoffMax}
+	turn := turns{until: make([]time.Time, len(c.urls))}
 	lost, patience := time.Now(), c.opt.GiveUpFirst
-	for attempt := 0; ; attempt++ {
+	for attempt := 0; ; {
 		joined, err := c.session(ctx, attempt, patience, lost, handle)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -79,15 +80,16 @@ func (c *Client) loop(ctx context.Context, handle func(Event)) error {
 				pause.failures = 0
 			}
 		}
-		wait, last := pause.next(err), false
+		node, least, last := c.urls[attempt%len(c.urls)].Redacted(), pause.next(err), false
+		var wait time.Duration
+		attempt, wait = turn.after(attempt, err, least)
 		if patience > 0 {
 			left := patience - time.Since(lost)
 			if left <= 0 {
 				return unreachable(patience, err)
 			}
-			wait, last = min(wait, left), toldToStayAway(err) > left
+			wait, last = min(wait, left), wait > max(least, left)
 		}
-		node := c.urls[attempt%len(c.urls)].Redacted()
 		c.log.Debug("disconnected", "url", node, "error", err, "retry", wait)
 		handle(Event{Disconnected: &Disconnected{URL: node, Err: err, Retry: wait}})
 		if !sleep(ctx, wait) {

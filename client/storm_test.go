@@ -43,8 +43,8 @@ func testAServerThatAsksForTimeIsGivenIt(t *testing.T) {
 }
 
 func TestNoServerKeepsAClientAwayForHours(t *testing.T) {
-	b := backoff{least: time.Millisecond, most: time.Second}
-	if pause := b.next(&RefusedError{Status: 503, RetryAfter: 1000 * time.Hour}); pause > maxRetryAfter*5/4 {
+	turn := turns{until: make([]time.Time, 1)}
+	if _, pause := turn.after(0, &RefusedError{Status: 503, RetryAfter: 1000 * time.Hour}, time.Second); pause > maxRetryAfter*5/4 {
 		t.Errorf("a client stays away for some minutes at most, got %v", pause)
 	}
 }
@@ -231,5 +231,49 @@ func testAServerThatAsksForMoreTimeThanThereIsIsNotAskedAgain(t *testing.T) {
 	}
 	if took := time.Since(began); took != 10*time.Second || asked != 1 {
 		t.Errorf("before Retry-After is over nobody asks again: within %v it was asked %d times", took, asked)
+	}
+}
+
+// A node that is full, or ends, asks to be left alone: that is no reason to wait before another one is asked.
+func TestAServerThatAsksForTimeDoesNotKeepAnyoneFromAnother(t *testing.T) {
+	inFakeTime(t, testAServerThatAsksForTimeDoesNotKeepAnyoneFromAnother)
+}
+
+func testAServerThatAsksForTimeDoesNotKeepAnyoneFromAnother(t *testing.T) {
+	var moments []time.Time
+	full := refuseAll(t, func(w http.ResponseWriter, _ *http.Request) {
+		moments = append(moments, time.Now())
+		w.Header().Set("Retry-After", "5")
+		http.Error(w, "connect to another", http.StatusServiceUnavailable)
+	})
+	scripts := make([]func(*fakeConn), 8)
+	for i := range scripts {
+		scripts[i] = func(c *fakeConn) { c.send(welcome("e", 0)); c.close(3004) }
+	}
+	other := serve(t, scripts...) // then it is gone
+	c, err := New(Options{
+		URLs: []string{full.url(), other.url()}, Channel: "room", Dial: dialPipe, BackoffMin: time.Second, BackoffMax: time.Second,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	var connected time.Duration
+	var refused *RefusedError
+	err = c.Run(t.Context(), func(e Event) {
+		if e.Welcome != nil && connected == 0 {
+			connected = time.Since(began)
+		}
+	})
+	if !errors.As(err, &refused) || refused.Status != http.StatusGone {
+		t.Fatal(err)
+	}
+	if connected > time.Second {
+		t.Errorf("another server is asked after the usual pause of up to 1 s, not after %v", connected)
+	}
+	for i := 1; i < len(moments); i++ {
+		if pause := moments[i].Sub(moments[i-1]); pause < 5*time.Second {
+			t.Errorf("the one that asked for 5 s has them, but was asked again after %v", pause)
+		}
 	}
 }
