@@ -417,9 +417,12 @@ func (s *session) failed(f *proto.Failure) {
 	switch told := time.Duration(f.RetryAfter) * time.Millisecond; {
 	case told > 0:
 		told += time.Duration(rand.Int64N(int64(told)/4 + 1)) // not all clients at the same moment
-		if s.calls.retry == nil || time.Now().Add(told).After(s.calls.until) {
+		until := time.Now().Add(told)
+		if until.After(s.calls.told) {
+			s.calls.told = until
+		}
+		if s.calls.retry == nil || until.After(s.calls.until) {
 			s.hold(told)
-			s.calls.told = s.calls.until
 		}
 	case s.calls.retry == nil:
 		pause := backoff{least: s.opt.BackoffMin, most: s.opt.BackoffMax, failures: s.calls.failures}

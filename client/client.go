@@ -15,7 +15,7 @@
 //   - A command that is larger than the server takes ends alone, with a TooLargeError, and is not sent. When the server does not tell
 //     its limit and closes the connection with 1009, the command that was too large ends so; the others go on with the next connection.
 //   - When the server says how long to wait before a command, everything waits so long, on the next connection too; a handshake that
-//     is refused with Retry-After is not repeated before that.
+//     is refused with Retry-After is not repeated at that URL before that; another URL takes its turn meanwhile.
 //   - A token is renewed before it expires, on the same connection.
 //   - A connection on which nothing arrives for Options.Silence is dead.
 //

@@ -35,11 +35,36 @@ func (b *backoff) next(err error) time.Duration {
 		// The storage needs time, whichever node is asked.
 		pause += b.least
 	}
-	if refused, ok := errors.AsType[*RefusedError](err); ok && refused.RetryAfter > 0 {
-		told := min(refused.RetryAfter, maxRetryAfter)
-		pause = max(pause, told+time.Duration(rand.Int64N(int64(told)/4+1))) // not all clients at the same moment
-	}
 	return pause
+}
+
+// turns says whose turn it is: one URL after the other, but for those whose server asked to be left alone. A server that has no room, or is
+// about to end, says so too, and means itself.
+type turns struct {
+	until []time.Time // by URL; zero for nothing asked
+}
+
+// after is the attempt that follows one that ended with err, and how long to wait for it: pause, or longer when every server asked to be
+// left alone for longer.
+func (t *turns) after(attempt int, err error, pause time.Duration) (next int, wait time.Duration) {
+	n, now := len(t.until), time.Now()
+	if told := toldToStayAway(err); told > 0 {
+		t.until[attempt%n] = now.Add(told + time.Duration(rand.Int64N(int64(told)/4+1))) // not all clients at the same moment
+	}
+	for i := attempt + 1; i <= attempt+n; i++ {
+		if w := max(pause, t.until[i%n].Sub(now)); i == attempt+1 || w < wait {
+			next, wait = i, w
+		}
+	}
+	return next, wait
+}
+
+// toldToStayAway is how long the server that refused a handshake is not asked again; 0 when it did not say.
+func toldToStayAway(err error) time.Duration {
+	if refused, ok := errors.AsType[*RefusedError](err); ok {
+		return min(refused.RetryAfter, maxRetryAfter)
+	}
+	return 0
 }
 
 // closedWith compares the code only; the reason is for people.

@@ -63,8 +63,9 @@ func (c *Client) Run(ctx context.Context, handle func(Event)) error {
 
 func (c *Client) loop(ctx context.Context, handle func(Event)) error {
 	pause := backoff{least: c.opt.BackoffMin, most: c.opt.BackoffMax}
+	turn := turns{until: make([]time.Time, len(c.urls))}
 	lost, patience := time.Now(), c.opt.GiveUpFirst
-	for attempt := 0; ; attempt++ {
+	for attempt := 0; ; {
 		joined, err := c.session(ctx, attempt, patience, lost, handle)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -79,21 +80,29 @@ func (c *Client) loop(ctx context.Context, handle func(Event)) error {
 				pause.failures = 0
 			}
 		}
-		wait := pause.next(err)
+		node, least, last := c.urls[attempt%len(c.urls)].Redacted(), pause.next(err), false
+		var wait time.Duration
+		attempt, wait = turn.after(attempt, err, least)
 		if patience > 0 {
 			left := patience - time.Since(lost)
 			if left <= 0 {
-				return fmt.Errorf("%w within %s: %w", ErrUnreachable, patience, err)
+				return unreachable(patience, err)
 			}
-			wait = min(wait, left)
+			wait, last = min(wait, left), wait > max(least, left)
 		}
-		node := c.urls[attempt%len(c.urls)].Redacted()
 		c.log.Debug("disconnected", "url", node, "error", err, "retry", wait)
 		handle(Event{Disconnected: &Disconnected{URL: node, Err: err, Retry: wait}})
 		if !sleep(ctx, wait) {
 			return context.Cause(ctx)
 		}
+		if last {
+			return unreachable(patience, err)
+		}
 	}
+}
+
+func unreachable(patience time.Duration, err error) error {
+	return fmt.Errorf("%w within %s: %w", ErrUnreachable, patience, err)
 }
 
 // sleep is false when ctx ended first.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"sync"
 	"testing"
 	"time"
 
@@ -42,8 +43,8 @@ func testAServerThatAsksForTimeIsGivenIt(t *testing.T) {
 }
 
 func TestNoServerKeepsAClientAwayForHours(t *testing.T) {
-	b := backoff{least: time.Millisecond, most: time.Second}
-	if pause := b.next(&RefusedError{Status: 503, RetryAfter: 1000 * time.Hour}); pause > maxRetryAfter*5/4 {
+	turn := turns{until: make([]time.Time, 1)}
+	if _, pause := turn.after(0, &RefusedError{Status: 503, RetryAfter: 1000 * time.Hour}, time.Second); pause > maxRetryAfter*5/4 {
 		t.Errorf("a client stays away for some minutes at most, got %v", pause)
 	}
 }
@@ -159,4 +160,120 @@ func TestNothingIsSentForWhoHasLeft(t *testing.T) {
 		t.Errorf("what follows an answer that came twice is stored at 2, got %d, %v", at, err)
 	}
 	f.stop()
+}
+
+// The pause that the server names ends before the one that the client makes of its own accord: it is a promise all the same.
+func TestAShortPauseThatTheServerAskedForOutlivesTheConnection(t *testing.T) {
+	for range 10 { // the pause before the next connection is random
+		inFakeTime(t, testAShortPauseThatTheServerAskedForOutlivesTheConnection)
+	}
+}
+
+func testAShortPauseThatTheServerAskedForOutlivesTheConnection(t *testing.T) {
+	const pause = 4 * time.Second
+	var refused, again time.Time
+	s := serve(t,
+		func(c *fakeConn) {
+			c.send(welcome("e", 0))
+			a, b := c.expect(proto.CommandPublish), c.expect(proto.CommandPublish)
+			refused = time.Now()
+			c.send(string(proto.AppendError(nil, a.ID, proto.ErrUnavailable)))
+			c.send(string(proto.AppendError(nil, b.ID, proto.ErrTooMany.After(pause))))
+			c.close(3004)
+		},
+		func(c *fakeConn) {
+			c.send(welcome("e", 0))
+			for range 2 {
+				cmd := c.expect(proto.CommandPublish)
+				if again.IsZero() {
+					again = time.Now()
+				}
+				c.ack(cmd.ID, 1)
+			}
+			c.gone()
+		})
+	f := follow(t, Options{URLs: []string{s.url()}, BackoffMin: 5 * time.Second, BackoffMax: 5 * time.Second})
+	var both sync.WaitGroup
+	for range 2 {
+		both.Go(func() {
+			if _, err := f.client.Publish(f.ctx(), json.RawMessage(`1`), ""); err != nil {
+				t.Errorf("the publish is stored in the end, got %v", err)
+			}
+		})
+	}
+	both.Wait()
+	f.stop()
+	s.running.Wait()
+	if waited := again.Sub(refused); waited < pause {
+		t.Errorf("a server's limit holds on the next connection too: waited %v instead of %v", waited, pause)
+	}
+}
+
+func TestAServerThatAsksForMoreTimeThanThereIsIsNotAskedAgain(t *testing.T) {
+	inFakeTime(t, testAServerThatAsksForMoreTimeThanThereIsIsNotAskedAgain)
+}
+
+func testAServerThatAsksForMoreTimeThanThereIsIsNotAskedAgain(t *testing.T) {
+	asked := 0
+	s := refuseAll(t, func(w http.ResponseWriter, _ *http.Request) {
+		asked++
+		w.Header().Set("Retry-After", "60")
+		http.Error(w, "later", http.StatusServiceUnavailable)
+	})
+	c, err := New(Options{URLs: []string{s.url()}, Channel: "room", Dial: dialPipe, GiveUpFirst: 10 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	var refused *RefusedError
+	if err := c.Run(t.Context(), nil); !errors.Is(err, ErrUnreachable) || !errors.As(err, &refused) {
+		t.Errorf("whoever does not wait so long gives up, and says why, got %v", err)
+	}
+	if took := time.Since(began); took != 10*time.Second || asked != 1 {
+		t.Errorf("before Retry-After is over nobody asks again: within %v it was asked %d times", took, asked)
+	}
+}
+
+// A node that is full, or ends, asks to be left alone: that is no reason to wait before another one is asked.
+func TestAServerThatAsksForTimeDoesNotKeepAnyoneFromAnother(t *testing.T) {
+	inFakeTime(t, testAServerThatAsksForTimeDoesNotKeepAnyoneFromAnother)
+}
+
+func testAServerThatAsksForTimeDoesNotKeepAnyoneFromAnother(t *testing.T) {
+	var moments []time.Time
+	full := refuseAll(t, func(w http.ResponseWriter, _ *http.Request) {
+		moments = append(moments, time.Now())
+		w.Header().Set("Retry-After", "5")
+		http.Error(w, "connect to another", http.StatusServiceUnavailable)
+	})
+	scripts := make([]func(*fakeConn), 8)
+	for i := range scripts {
+		scripts[i] = func(c *fakeConn) { c.send(welcome("e", 0)); c.close(3004) }
+	}
+	other := serve(t, scripts...) // then it is gone
+	c, err := New(Options{
+		URLs: []string{full.url(), other.url()}, Channel: "room", Dial: dialPipe, BackoffMin: time.Second, BackoffMax: time.Second,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	var connected time.Duration
+	var refused *RefusedError
+	err = c.Run(t.Context(), func(e Event) {
+		if e.Welcome != nil && connected == 0 {
+			connected = time.Since(began)
+		}
+	})
+	if !errors.As(err, &refused) || refused.Status != http.StatusGone {
+		t.Fatal(err)
+	}
+	if connected > time.Second {
+		t.Errorf("another server is asked after the usual pause of up to 1 s, not after %v", connected)
+	}
+	for i := 1; i < len(moments); i++ {
+		if pause := moments[i].Sub(moments[i-1]); pause < 5*time.Second {
+			t.Errorf("the one that asked for 5 s has them, but was asked again after %v", pause)
+		}
+	}
 }

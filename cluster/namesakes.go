@@ -55,7 +55,7 @@ func (c *Cluster) replacedAt(p *peer) (at time.Time, ok bool) {
 	case p.spoke.Before(h.begun.Add(-proofTime)):
 		return later(h.since, p.heard).Add(proofTime), true
 	case p.spoke.Before(h.begun.Add(c.patience())):
-		return p.spoke.Add(c.patience()), true
+		return p.heard.Add(c.patience()), true // nobody could be heard of while the broker was down
 	}
 	return at, false
 }

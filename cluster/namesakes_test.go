@@ -288,3 +288,29 @@ func TestAHeartbeatThatCannotBeIsCounted(t *testing.T) {
 		t.Errorf("4 heartbeats are bad, but %d are, and the nodes are %s", n, got)
 	}
 }
+
+func TestWhoWasCutOffHoldsTheSilenceAgainstNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := brokertest.NewHub(1, brokertest.Faults{})
+		a, log := bootAs(hub, "a1", "a")
+		b, _ := bootAs(hub, "b1", "b")
+		time.Sleep(3 * time.Second)
+		b2, _ := bootAs(hub, "b2", "b")
+		time.Sleep(100 * time.Millisecond)
+		hub.SetDown("a1", true)
+		time.Sleep(30 * time.Second)
+		hub.SetFaults(brokertest.Faults{Delay: 100 * time.Millisecond})
+		hub.SetDown("a1", false)
+		for range 50 {
+			time.Sleep(10 * time.Millisecond)
+			if got := ids(a); got != "a1 b1 b2" {
+				t.Errorf("of two nodes with one name both are alive when the broker is back, but the nodes are %s", got)
+				break
+			}
+		}
+		if log.count(startedAgain)+log.count(isAlive) != 0 {
+			t.Errorf("nobody is taken for replaced, but the log is %q", log.lines)
+		}
+		closeAll(hub, a, b, b2)
+	})
+}

@@ -140,7 +140,8 @@ func (t *target) setHosts(list, port string) error {
 	return nil
 }
 
-// hostPort completes one address: host, host:port, [IPv6] or [IPv6]:port.
+// hostPort completes one address: host, host:port, [IPv6] or [IPv6]:port. Its errors do not repeat what cannot be read: where the @ behind a
+// password was forgotten, that is the password.
 func hostPort(s, defaultPort string) (string, error) {
 	if s == "" {
 		return "", bad("a host is missing; write host:port, several separated by commas")
@@ -150,16 +151,16 @@ func hostPort(s, defaultPort string) (string, error) {
 	}
 	host, port, err := net.SplitHostPort(s)
 	if err != nil {
-		return "", bad("the address %q is not host:port (an IPv6 address needs brackets)", s)
+		return "", bad("an address is not host:port (an IPv6 address needs brackets, and an @ stands behind user and password)")
 	}
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-		return "", bad("the port %q is not a number from 1 to 65535", port)
+		return "", bad("the port of %q is not a number from 1 to 65535 (an @ stands behind user and password)", host)
 	}
 	if host == "" {
 		host = "localhost"
 	}
 	if strings.ContainsAny(host, " \t\r\n%#[]") {
-		return "", bad("the host %q has characters that no host name has", host)
+		return "", bad("a host has characters that no host name has")
 	}
 	return net.JoinHostPort(host, port), nil
 }

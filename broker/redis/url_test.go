@@ -61,6 +61,10 @@ func TestBadURLsAreExplained(t *testing.T) {
 		"redis://h:x":                          "port",
 		"redis://h:70000":                      "port",
 		"redis://::1":                          "brackets",
+		"redis://u:s3cret":                     "@ stands behind",
+		"redis://u:s3cret:6379":                "@ stands behind",
+		"redis://u:s3cret:6379/0":              "@ stands behind",
+		"redis://s3cr%et:6379":                 "characters",
 		"redis://h/x":                          "database",
 		"redis://h/-1":                         "database",
 		"redis://user@h":                       "without a password",
@@ -92,6 +96,9 @@ func TestBadURLsAreExplained(t *testing.T) {
 		b, err := Open(text, Options{})
 		if b != nil || !errors.Is(err, broker.ErrURL) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s gives %v; want ErrURL saying %q", text, err, want)
+		}
+		if err != nil && strings.Contains(err.Error(), "s3cr") {
+			t.Errorf("%s: what may be a password is told: %v", text, err)
 		}
 	}
 }

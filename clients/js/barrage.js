@@ -763,17 +763,17 @@ export class Barrage {
   }
 
   /** @param {{id: string, code: number, message: string, retry?: boolean, retry_after?: number}} error */
-  #refused({ id, code, message, retry = false, retry_after: after }) {
+  #refused({ id, code, message, retry = false, retry_after: after = 0 }) {
     const call = this.#calls.get(id);
     const failed = new BarrageError(code, message, retry);
     if (!call) {
       this.#emit('error', failed);
-    } else if (retry && (after !== undefined || ++call.refusals < MAX_ATTEMPTS)) {
+    } else if (retry && (after > 0 || ++call.refusals < MAX_ATTEMPTS)) {
       // Everything waits, so that what was refused keeps its place.
       call.sent = false;
-      const pause = after !== undefined ? after * (1 + this.#random() / 4) : MIN_DELAY + backoff(call.refusals - 1, () => this.#random());
+      const pause = after > 0 ? after * (1 + this.#random() / 4) : MIN_DELAY + backoff(call.refusals - 1, () => this.#random());
       this.#pause(pause);
-      if (after !== undefined) this.#told = this.#rest;
+      if (after > 0) this.#told = this.#rest;
     } else {
       this.#settle(id)?.reject(failed);
       this.#flush();

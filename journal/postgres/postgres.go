@@ -77,6 +77,9 @@ func Open(_ context.Context, url string, log *slog.Logger) (*Journal, error) {
 	if !strings.HasPrefix(url, "postgres://") && !strings.HasPrefix(url, "postgresql://") {
 		return nil, fmt.Errorf("%w: it does not begin with postgres://", journal.ErrURL)
 	}
+	if err := checkPath(url); err != nil {
+		return nil, err
+	}
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, badURL(err)

@@ -288,3 +288,15 @@ test('pages without a beginning go back from the end, however that is said', asy
   await settled();
   assert.equal(w.socket.asked('history')[1].before, 7);
 });
+
+test('a pause of no time at all does not hold a publish for ever', async () => {
+  for (const retry_after of [0, -5]) {
+    const w = opened();
+    w.publish('k', 'x');
+    w.socket.sent = [];
+    w.socket.say({ error: { code: 111, message: 'slow down', id: 'k', retry: true, retry_after } });
+    w.pass(3_000);
+    assert.deepEqual(w.socket.asked('publish').map((p) => p.id), ['k'], `retry_after ${retry_after}`);
+    w.client.close();
+  }
+});
