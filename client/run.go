@@ -70,7 +70,7 @@ func (c *Client) loop(ctx context.Context, handle func(Event)) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		renewed, ended := c.refused(err), c.tooLarge(err)
+		renewed, ended := c.refused(err, !joined.IsZero()), c.tooLarge(err)
 		if terminal(err) && !renewed && !ended {
 			return err
 		}

@@ -64,7 +64,7 @@ func (c *Client) authorization(ctx context.Context) (http.Header, error) {
 
 // refused forgets a token that the server does not take. It is true when another one may be taken: when this one was good for an
 // earlier connection.
-func (c *Client) refused(err error) (again bool) {
+func (c *Client) refused(err error, joined bool) (again bool) {
 	refusal, _ := errors.AsType[*RefusedError](err)
 	unauthorized := refusal != nil && refusal.Status == http.StatusUnauthorized || closedWith(err, proto.CloseBadToken)
 	if c.opt.Token == nil || !unauthorized && !closedWith(err, proto.CloseExpired) {
@@ -72,7 +72,7 @@ func (c *Client) refused(err error) (again bool) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !unauthorized && c.token.text != "" {
+	if !unauthorized && !joined && c.token.text != "" { // after it was taken, the server API may have ended the connection so
 		c.token.dead, c.token.why = c.token.text, err
 	}
 	c.token.text = ""

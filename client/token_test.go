@@ -57,6 +57,15 @@ func TestATokenThatHasExpiredIsNotShownForEver(t *testing.T) {
 	}
 }
 
+func TestATokenThatWasTakenIsShownAgain(t *testing.T) {
+	s := serve(t,
+		func(c *fakeConn) { c.send(welcome("e", 0)); c.close(3005) },
+		func(c *fakeConn) { c.send(welcome("e", 0)); c.gone() })
+	f := follow(t, Options{URLs: []string{s.url()}, Token: StaticToken("good")})
+	f.expect("welcome", "disconnected", "welcome") // the server API can end a connection with 3005, whatever its token
+	f.stop()
+}
+
 func TestATokenIsReplacedOnceAfterItsTime(t *testing.T) {
 	source, _ := granted()
 	c, err := New(Options{URLs: []string{"ws://127.0.0.1:1"}, Channel: "room", Token: source})

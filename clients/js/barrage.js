@@ -497,8 +497,8 @@ export class Barrage {
     // A page is not told why a handshake failed. Not at each one: a node's end must not become a storm of questions.
     const doubt = this.#phase !== 'live' && this.#attempt % ASK_EVERY === ASK_EVERY - 1;
     if (doubt || code === EXPIRED || code === BAD_TOKEN) this.#token = '';
-    // A token that is no function is the same the next time.
-    const forGood = code === EXPIRED ? !renewable && this.#options.token : !mayReconnect(code);
+    // A token that is no function is the same the next time. One that was taken may be good still: the server API can end a connection so.
+    const forGood = code === EXPIRED ? !renewable && this.#options.token && this.#phase !== 'live' : !mayReconnect(code);
     if (forGood && !(code === BAD_TOKEN && renewable && this.#reused) && !(code === TOO_LARGE && this.#blame())) {
       this.#end('ended', { code, reason }, reason || `the server closed with ${code}`);
       return;

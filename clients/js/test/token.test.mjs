@@ -212,7 +212,10 @@ test('a token that has expired and cannot be replaced ends it', () => {
   w.client.connect();
   w.socket.welcome(0);
   w.socket.die(3005, 'expired');
+  w.pass(2000);
+  assert.equal(w.sockets.length, 2, 'a connection that was open may have been ended so by the server API: the token is shown again');
+  w.socket.die(3005, 'expired');
   w.pass(120_000);
   assert.equal(w.client.phase, 'ended');
-  assert.equal(w.sockets.length, 1, 'the same token is not shown for ever');
+  assert.equal(w.sockets.length, 2, 'the same token is not shown for ever');
 });
