@@ -154,6 +154,8 @@ func TestLessMotionIsHonoured(t *testing.T) {
 		return chromedp.Void{}, err
 	})
 	p.until(`matchMedia('(prefers-reduced-motion: reduce)').matches`, "the browser asks for less motion")
+	// The stage is told of that with the next frame, and clears itself then.
+	eval[bool](p, `new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))`)
 	p.Publish("lobby", "bot", "still")
 	p.until(`document.querySelector('.bullet:not(.idle)')`, "the message is shown on the stage")
 	if moved := eval[float64](p, `new Promise((done) => {
