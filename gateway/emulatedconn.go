@@ -24,7 +24,7 @@ type inbox struct {
 	size    int      // owner: mu; of what waits, in bytes
 	busy    bool     // owner: mu; a goroutine gives the session what waits, and owns the session's Message
 	ended   bool     // owner: mu; the connection has ended
-	last    func()   // owner: mu; what the goroutine that is busy does when the connection has ended
+	last    func()   // owner: mu; what the goroutine that is busy does once, when the connection has ended
 }
 
 const (
@@ -105,6 +105,7 @@ func (c *emulatedConn) next() (commands []byte, ok bool) {
 	if in.ended || len(in.waiting) == 0 || c.session.Full() {
 		in.busy = false
 		last := in.last
+		in.last = nil
 		in.mu.Unlock()
 		if last != nil {
 			last()
@@ -120,10 +121,13 @@ func (c *emulatedConn) next() (commands []byte, ok bool) {
 	return commands, true
 }
 
-// back puts back what the session had no room for.
+// back puts back what the session had no room for, unless the connection has ended: nothing waits then.
 func (in *inbox) back(rest []byte) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
+	if in.ended {
+		return
+	}
 	in.waiting = slices.Insert(in.waiting, 0, rest)
 	in.size += len(rest) + waitingCost
 }
