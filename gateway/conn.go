@@ -30,7 +30,7 @@ type conn struct {
 	leaving atomic.Bool   // no message is taken any more
 	deaf    atomic.Bool   // the session is full: pongs are not read
 	heard   atomic.Uint32 // the moment when bytes last arrived
-	pinged  atomic.Uint32 // the moment when a ping was sent that nothing has answered, 0 without one
+	pinged  atomic.Uint32 // the moment when a ping was sent that nothing has answered, or of the last excuse for that; 0 without one
 
 	client peer // what messages are given to
 	out    fanout.Outlet
@@ -111,8 +111,9 @@ func (c *conn) Read(b []byte) (more bool) {
 	return true
 }
 
-// Resume implements session.Connection: it goes on reading.
+// Resume implements session.Connection: it goes on reading. A pong may stand behind what is read next.
 func (c *conn) Resume() {
+	c.excuse(c.gateway.now())
 	c.deaf.Store(false)
 	c.out.Socket().(engine.Socket).Resume()
 }
@@ -240,6 +241,10 @@ func unsupported(binary bool) proto.Close {
 func (c *conn) ping(now moment) (after time.Duration) {
 	g := c.gateway
 	if at := c.pinged.Load(); at != 0 {
+		if c.out.Pending() > 0 { // the ping may stand behind it; who takes nothing is stalled
+			c.excuse(now)
+			return g.Pong
+		}
 		silent := between(at, now)
 		switch {
 		case silent < g.Pong:
@@ -258,6 +263,13 @@ func (c *conn) ping(now moment) (after time.Duration) {
 	c.pinged.Store(max(now, 1))
 	c.out.SendNow(c.client.Ping()) // when it cannot be sent, the pong will be missing
 	return g.Pong
+}
+
+// excuse gives a client that has not answered a ping, which could not be sent or whose answer was not read, its time anew.
+func (c *conn) excuse(now moment) {
+	if at := c.pinged.Load(); at != 0 {
+		c.pinged.CompareAndSwap(at, max(now, 1)) // unless it is answered at this moment
+	}
 }
 
 // Writable implements engine.Handler.

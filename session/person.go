@@ -305,8 +305,9 @@ func (s *Session) refresh(c proto.Command) {
 }
 
 // Expire ends the session if its token has expired and was not refreshed, and returns how long to wait until that must be looked at
-// again; 0 for as long as one likes.
+// again; 0 for as long as one likes. It is called from time to time.
 func (s *Session) Expire(now time.Time) (after time.Duration) {
+	s.hasten(now)
 	_, expires := s.identity()
 	if expires.IsZero() || s.ended.Load() {
 		return 0

@@ -1,5 +1,11 @@
 package session
 
+import (
+	"time"
+
+	"barrage/proto"
+)
+
 // Full reports whether Message must not be called; Connection.Resume is called later if so. A session that has ended is never
 // full: what it is given is ignored.
 func (s *Session) Full() bool {
@@ -77,5 +83,26 @@ func (s *Session) Room() {
 	}
 	if resume {
 		s.conn.Resume()
+	}
+}
+
+// hasten ends a session that is leaving whose client takes longer than Grace to read the answers that it is to have: it is a member until
+// it ends.
+func (s *Session) hasten(now time.Time) {
+	if !s.leaving.Load() {
+		return
+	}
+	var last *proto.Close
+	s.mu.Lock()
+	switch e := s.edge; {
+	case e == nil || e.last == nil || len(e.reads) == 0:
+	case e.since.IsZero():
+		e.since = now
+	case now.Sub(e.since) >= Grace:
+		last = e.last
+	}
+	s.mu.Unlock()
+	if last != nil {
+		s.End(*last)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"barrage/fanout"
 	"barrage/proto"
@@ -99,4 +100,24 @@ func TestAnAnswerThatWaitsCanFail(t *testing.T) {
 	eventually(t, "what found no room is asked for again", func() bool { return c.backend.queried() == 3 })
 	c.backend.page(proto.History{}, proto.ErrUnavailable)
 	c.expect(`{"error":{"code":120,"message":"storage is unavailable; try again later","id":"2","retry":true}}`, "close 3001 shutdown")
+}
+
+func TestWhoIsToGoAndReadsSlowlyDoesNotStay(t *testing.T) {
+	c := open(t, JSON, "").join()
+	c.expect(welcome)
+	_ = c.stick()
+	c.says(`{"history":{"id":"1"}}` + "\n" + `{"history":{"id":"2"}}`)
+	c.backend.page(large(), nil)
+	c.backend.page(large(), nil)
+	now := time.Now()
+	c.Expire(now)
+	c.Leave(proto.CloseForced)
+	for _, wait := range []time.Duration{time.Hour, time.Hour + Grace - 1} {
+		if c.Expire(now.Add(wait)); c.ended.Load() {
+			t.Fatal("who has answers to read is given some time")
+		}
+	}
+	if c.Expire(now.Add(time.Hour + Grace)); !c.ended.Load() {
+		t.Error("who is to go does not stay by reading slowly")
+	}
 }

@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 	"unique"
 
 	"barrage/auth"
@@ -133,6 +134,7 @@ type edge struct {
 	greeting []byte       // what goes out before anything else; empty once it was sent
 	last     *proto.Close // not nil: no message is taken any more, and so the session ends when nothing is under way
 	reads    []func()     // whose answers found no room, to be done again; no more than histories
+	since    time.Time    // since when the session is leaving while some of them wait, as far as it is known: see hasten
 }
 
 // Init makes s a session that is not a member yet. A session is not to be copied. From then on it may be found by others, and asked to end:
@@ -466,8 +468,8 @@ func (s *Session) End(c proto.Close) (first bool) {
 	return true
 }
 
-// Leave ends the session with c as soon as every command under way has its answer. Messages that arrive later are ignored. Only
-// the first call has an effect.
+// Leave ends the session with c as soon as every command under way has its answer; of a client that reads slowly, Grace later at the
+// latest. Messages that arrive later are ignored. Only the first call has an effect.
 func (s *Session) Leave(c proto.Close) {
 	if s.leaving.Swap(true) {
 		return

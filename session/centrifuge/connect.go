@@ -278,6 +278,7 @@ func (a *arrival) reply() (result *protocol.ConnectResult, ok bool) {
 			result.Subs = map[string]*protocol.SubscribeResult{}
 		}
 		result.Subs[in.sub.name()] = s.result(in.sub, in.hints, in.at)
+		in.sub.state = promised
 	}
 	s.reply(&protocol.Reply{Id: a.id, Connect: result})
 	if s.state == connecting {
@@ -307,7 +308,7 @@ func (s *Session) continueAt(sub *subscription, live bool, p proto.Position) {
 		Ready: func(j channel.Joined) bool {
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			if sub.state != joining {
+			if sub.state != promised {
 				return false
 			}
 			switch {

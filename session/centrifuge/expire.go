@@ -36,6 +36,7 @@ func (s *Session) Tick(now time.Time) (after time.Duration) {
 	if s.ended.Load() {
 		return 0
 	}
+	s.hasten(now)
 	s.reap()
 	due := s.due.Load()
 	if due == 0 {

@@ -1,6 +1,8 @@
 package centrifuge
 
 import (
+	"time"
+
 	"github.com/centrifugal/protocol"
 
 	"barrage/proto"
@@ -105,5 +107,26 @@ func (s *Session) Room() {
 	}
 	if resume {
 		s.conn.Resume()
+	}
+}
+
+// hasten ends a session that is leaving whose client takes longer than grace to read the answers that it is to have: it stays subscribed
+// until it ends.
+func (s *Session) hasten(now time.Time) {
+	if !s.leaving.Load() {
+		return
+	}
+	var last *proto.Close
+	s.mu.Lock()
+	switch e := s.edge; {
+	case e == nil || e.last == nil || len(e.later) == 0:
+	case e.since.IsZero():
+		e.since = now
+	case now.Sub(e.since) >= grace:
+		last = e.last
+	}
+	s.mu.Unlock()
+	if last != nil {
+		s.End(*last)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"barrage/fanout"
 	"barrage/proto"
@@ -99,5 +100,24 @@ func TestALargeAnswerLeavesRoomForWhatTheServerTells(t *testing.T) {
 	unstick()
 	if got := c.take(2)[1]; !strings.Contains(got, `"subscribe":`) || c.slows() != 0 {
 		t.Errorf("who has a large answer to read is told of its subscription, not %.100s", got)
+	}
+}
+
+func TestWhoIsToGoAndReadsSlowlyDoesNotStay(t *testing.T) {
+	large := []byte(`"` + strings.Repeat("x", 1<<20) + `"`)
+	c := open(t, Server{RPC: func(c Call) { c.Done(large, nil) }}, JSON).connect()
+	_ = c.stick()
+	c.Message([]byte(`{"id":2,"rpc":{}}`))
+	c.Message([]byte(`{"id":3,"rpc":{}}`))
+	now := c.now
+	c.Tick(now)
+	c.Control(proto.Control{Kind: proto.ControlDisconnect})
+	for _, wait := range []time.Duration{time.Hour, time.Hour + grace - 1} {
+		if c.Tick(now.Add(wait)); c.ended.Load() {
+			t.Fatal("who has answers to read is given some time")
+		}
+	}
+	if c.Tick(now.Add(time.Hour + grace)); !c.ended.Load() {
+		t.Error("who is to go does not stay by reading slowly")
 	}
 }

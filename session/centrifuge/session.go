@@ -77,6 +77,7 @@ type edge struct {
 	last  *proto.Close // not nil: the session is leaving, and so it ends when nothing is under way
 	later []func()     // answers that found no room, to be tried again; no more than histories and calls
 	calls uint8        // of those, answers to calls, at most maxCalls
+	since time.Time    // since when the session is leaving while some wait, as far as it is known: see hasten
 }
 
 // state is how far a session has come.
@@ -228,8 +229,9 @@ func (s *Session) End(c proto.Close) (first bool) {
 	return true
 }
 
-// Leave ends the session with c as soon as every command under way has its answer. Messages that arrive later are ignored, and so is
-// what is left of the one that is being taken. Only the first call has an effect.
+// Leave ends the session with c as soon as every command under way has its answer; of a client that reads slowly, grace later at the
+// latest. Messages that arrive later are ignored, and so is what is left of the one that is being taken. Only the first call has an
+// effect.
 func (s *Session) Leave(c proto.Close) {
 	if s.leaving.Swap(true) {
 		return

@@ -45,8 +45,9 @@ type intent struct {
 type stage uint8
 
 const (
-	joining stage = iota // its place is looked for
-	placing              // the client was told; it becomes a member at once
+	joining  stage = iota // its place is looked for
+	promised              // the reply to connect has told the client where it begins; its place is looked for
+	placing               // the client was told; it becomes a member at once
 	member
 	leaving // unsubscribed while it was placed; the next may wait for that
 	dropped // taken out of the session
@@ -471,5 +472,5 @@ func (s *Session) subscribedTo(name string) *subscription {
 
 // told says whether the client was told that it is subscribed. The session is locked; nil is no subscription.
 func (sub *subscription) told() bool {
-	return sub != nil && (sub.state == placing || sub.state == member)
+	return sub != nil && (sub.state == promised || sub.state == placing || sub.state == member)
 }
