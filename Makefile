@@ -10,7 +10,7 @@ SHELL := /bin/bash
 
 GO     ?= go
 TOOL   := $(GO) tool -modfile=tools/go.mod
-SEEDS  ?= 700
+SEEDS ?= 500
 BENCH  ?=
 BENCH_GO ?= .
 URL    ?=
