@@ -50,6 +50,7 @@ func newRecorder() *recorder {
 func (r *recorder) with(s Socket) Handler { r.conn = s.(*Conn); return r }
 
 func (r *recorder) Read(b []byte) bool {
+	room := r.room.Add(-int64(len(b))) > 0 // before the bytes can be seen, upon which a test may make room
 	r.mu.Lock()
 	r.got = append(r.got, b...)
 	if len(b) == 0 {
@@ -57,7 +58,7 @@ func (r *recorder) Read(b []byte) bool {
 	}
 	r.mu.Unlock()
 	clear(b) // it may be changed
-	return r.room.Add(-int64(len(b))) > 0
+	return room
 }
 
 func (r *recorder) Tick(now time.Time) time.Duration {
