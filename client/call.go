@@ -124,7 +124,8 @@ func (t *callTable) remove(call *Call) bool {
 // Publish stores data, one JSON value, in the channel and returns its offset, which is 0 in a live channel, where nothing is
 // stored. id is the idempotency key; empty means a random one. It blocks until the message is stored, the server refuses it for
 // good (a *proto.Error), it turns out to be too large (a *TooLargeError), Run has ended (an error that matches ErrEnded), or ctx
-// ends; in the last two cases the message may have been stored. After a lost connection it is sent again; a live channel, which knows no keys, may then deliver it twice.
+// ends; in the last two cases the message may have been stored. After a lost connection it is sent again; a live
+// channel, which knows no keys, may then deliver it twice.
 func (c *Client) Publish(ctx context.Context, data json.RawMessage, id string) (proto.Offset, error) {
 	call, err := c.Start(ctx, data, id)
 	if err != nil {

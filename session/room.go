@@ -94,15 +94,19 @@ func (s *Session) hasten(now time.Time) {
 	}
 	var last *proto.Close
 	s.mu.Lock()
-	switch e := s.edge; {
-	case e == nil || e.last == nil || len(e.reads) == 0:
-	case e.since.IsZero():
-		e.since = now
-	case now.Sub(e.since) >= Grace:
+	if e := s.edge; e != nil && e.last != nil && len(e.reads) > 0 && Overdue(&e.since, now) {
 		last = e.last
 	}
 	s.mu.Unlock()
 	if last != nil {
 		s.End(*last)
 	}
+}
+
+// Overdue notes in since, when that is zero, that something is waited for from now on, and reports whether that has lasted for Grace.
+func Overdue(since *time.Time, now time.Time) bool {
+	if since.IsZero() {
+		*since = now
+	}
+	return now.Sub(*since) >= Grace
 }

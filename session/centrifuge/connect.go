@@ -63,7 +63,7 @@ func (s *Session) connect(id uint32, r *protocol.ConnectRequest) {
 	s.mu.Unlock()
 	s.due.Store(0)
 	if who != nil && !who.Expires.IsZero() {
-		s.dueAt(who.Expires.Add(grace))
+		s.dueAt(who.Expires.Add(session.Grace))
 	}
 	s.arrive(id, r.Subs)
 }

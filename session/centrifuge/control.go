@@ -9,6 +9,7 @@ import (
 	"barrage/channel"
 	"barrage/fanout"
 	"barrage/proto"
+	"barrage/session"
 )
 
 // Control does what the server API asks of the connection, if it concerns it, and reports whether it did. Whether the connection is
@@ -125,7 +126,7 @@ func (s *Session) refreshByServer(c proto.Control) bool {
 	who.Expires = time.Time{}
 	if c.Expires > 0 {
 		who.Expires = time.Unix(c.Expires, 0)
-		s.dueAt(who.Expires.Add(grace))
+		s.dueAt(who.Expires.Add(session.Grace))
 	}
 	s.identity = &who
 	s.mu.Unlock()

@@ -5,10 +5,8 @@ import (
 	"time"
 
 	"barrage/proto"
+	"barrage/session"
 )
-
-// grace is how long after the end of a token a client may take to show another.
-const grace = 25 * time.Second
 
 // ttl is how a client is told when something ends.
 func (s *Server) ttl(end time.Time) (expires bool, seconds uint32) {
@@ -74,8 +72,8 @@ func (s *Session) expire(now time.Time) {
 	for sub := s.subs; sub != nil; sub = sub.next {
 		switch {
 		case sub.more == nil || sub.more.Expires.IsZero():
-		case now.Before(sub.more.Expires.Add(grace)):
-			s.dueAt(sub.more.Expires.Add(grace))
+		case now.Before(sub.more.Expires.Add(session.Grace)):
+			s.dueAt(sub.more.Expires.Add(session.Grace))
 		case sub.server:
 			server = append(server, sub.name())
 		default:
@@ -88,8 +86,8 @@ func (s *Session) expire(now time.Time) {
 		s.End(proto.CloseStale)
 		return
 	case who.Expires.IsZero():
-	case now.Before(who.Expires.Add(grace)):
-		s.dueAt(who.Expires.Add(grace))
+	case now.Before(who.Expires.Add(session.Grace)):
+		s.dueAt(who.Expires.Add(session.Grace))
 	default:
 		s.End(proto.CloseExpired)
 		return

@@ -8,6 +8,7 @@ import (
 
 	"barrage/auth"
 	"barrage/proto"
+	"barrage/session"
 )
 
 func (s *Session) refresh(id uint32, r *protocol.RefreshRequest) {
@@ -37,7 +38,7 @@ func (s *Session) refresh(id uint32, r *protocol.RefreshRequest) {
 	s.identity = who
 	s.mu.Unlock()
 	if !who.Expires.IsZero() {
-		s.dueAt(who.Expires.Add(grace))
+		s.dueAt(who.Expires.Add(session.Grace))
 	}
 	result := &protocol.RefreshResult{Client: s.id(), Version: server.Version}
 	result.Expires, result.Ttl = server.ttl(who.Expires)

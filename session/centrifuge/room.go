@@ -6,6 +6,7 @@ import (
 	"github.com/centrifugal/protocol"
 
 	"barrage/proto"
+	"barrage/session"
 )
 
 // roomy says whether the outlet has room for more; if not, Room is called later. The session is locked.
@@ -110,7 +111,7 @@ func (s *Session) Room() {
 	}
 }
 
-// hasten ends a session that is leaving whose client takes longer than grace to read the answers that it is to have: it stays subscribed
+// hasten ends a session that is leaving whose client takes longer than session.Grace to read the answers that it is to have: it stays subscribed
 // until it ends.
 func (s *Session) hasten(now time.Time) {
 	if !s.leaving.Load() {
@@ -118,11 +119,7 @@ func (s *Session) hasten(now time.Time) {
 	}
 	var last *proto.Close
 	s.mu.Lock()
-	switch e := s.edge; {
-	case e == nil || e.last == nil || len(e.later) == 0:
-	case e.since.IsZero():
-		e.since = now
-	case now.Sub(e.since) >= grace:
+	if e := s.edge; e != nil && e.last != nil && len(e.later) > 0 && session.Overdue(&e.since, now) {
 		last = e.last
 	}
 	s.mu.Unlock()

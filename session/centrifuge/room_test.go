@@ -8,6 +8,7 @@ import (
 
 	"barrage/fanout"
 	"barrage/proto"
+	"barrage/session"
 )
 
 // resumed is how often the client was read on.
@@ -112,12 +113,12 @@ func TestWhoIsToGoAndReadsSlowlyDoesNotStay(t *testing.T) {
 	now := c.now
 	c.Tick(now)
 	c.Control(proto.Control{Kind: proto.ControlDisconnect})
-	for _, wait := range []time.Duration{time.Hour, time.Hour + grace - 1} {
+	for _, wait := range []time.Duration{time.Hour, time.Hour + session.Grace - 1} {
 		if c.Tick(now.Add(wait)); c.ended.Load() {
 			t.Fatal("who has answers to read is given some time")
 		}
 	}
-	if c.Tick(now.Add(time.Hour + grace)); !c.ended.Load() {
+	if c.Tick(now.Add(time.Hour + session.Grace)); !c.ended.Load() {
 		t.Error("who is to go does not stay by reading slowly")
 	}
 }

@@ -229,7 +229,7 @@ func (s *Session) End(c proto.Close) (first bool) {
 	return true
 }
 
-// Leave ends the session with c as soon as every command under way has its answer; of a client that reads slowly, grace later at the
+// Leave ends the session with c as soon as every command under way has its answer; of a client that reads slowly, session.Grace later at the
 // latest. Messages that arrive later are ignored, and so is what is left of the one that is being taken. Only the first call has an
 // effect.
 func (s *Session) Leave(c proto.Close) {

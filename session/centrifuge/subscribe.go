@@ -9,6 +9,7 @@ import (
 	"barrage/channel"
 	"barrage/fanout"
 	"barrage/proto"
+	"barrage/session"
 )
 
 // subscription is a channel that a client is subscribed to, or is about to be. There may be very many: a test bounds its size.
@@ -136,7 +137,7 @@ func (s *Session) add(e *intent) (*subscription, *proto.Error) {
 	sub.next, s.subs = s.subs, sub
 	s.count++
 	if !terms.Expires.IsZero() {
-		s.dueAt(terms.Expires.Add(grace))
+		s.dueAt(terms.Expires.Add(session.Grace))
 	}
 	info := proto.MemberInfo{User: s.whoLocked().User, Client: s.id(), Info: s.whoLocked().Info, ChanInfo: terms.Info}
 	s.backend().Enter(e.channel, info, s.server().announces(e.channel))
@@ -453,7 +454,7 @@ func (s *Session) subRefresh(id uint32, r *protocol.SubRefreshRequest) {
 	}
 	s.mu.Unlock()
 	if !terms.Expires.IsZero() {
-		s.dueAt(terms.Expires.Add(grace))
+		s.dueAt(terms.Expires.Add(session.Grace))
 	}
 	result := &protocol.SubRefreshResult{}
 	result.Expires, result.Ttl = server.ttl(terms.Expires)
